@@ -1,0 +1,78 @@
+"""Celery: broker, queues, ticks. JSON only; the broker is a hint and SQL the truth, so nothing here keeps state."""
+
+from __future__ import annotations
+
+from kombu import Queue
+
+from service.settings import Settings
+
+settings = Settings.from_env()
+
+broker_url = settings.broker_url
+result_backend = settings.result_backend
+
+task_serializer = "json"
+result_serializer = "json"
+accept_content = ["json"]
+enable_utc = True
+
+# What a worker loads beside its tasks: job types and signal receivers.
+imports = ("tasks.worker", "tasks.delivery", "tasks.housekeeping")
+
+task_default_queue = "default"
+task_queues = [Queue("default"), Queue("delivery"), Queue("housekeeping")]
+task_create_missing_queues = False
+task_routes = {
+    "tasks.delivery.*": {"queue": "delivery"},
+    "tasks.housekeeping.*": {"queue": "housekeeping"},
+}
+
+# A job that a worker has taken is held by its lease in SQL, so the message may go at once.
+task_acks_late = False
+worker_prefetch_multiplier = 1
+worker_concurrency = settings.max_concurrent_jobs
+worker_hijack_root_logger = False
+worker_cancel_long_running_tasks_on_connection_loss = False
+# SIGTERM lets running jobs finish.
+worker_soft_shutdown_timeout = 0
+broker_connection_retry_on_startup = True
+broker_connection_max_retries = None
+
+# A publish that fails is found again by `relay`; an HTTP request does not wait for a broker that is away.
+task_publish_retry = False
+broker_transport_options = {
+    "socket_timeout": 5,
+    "socket_connect_timeout": 2,
+    "socket_keepalive": True,
+    "priority_steps": list(range(10)),
+    "queue_order_strategy": "priority",
+    "sep": ":",
+    "global_keyprefix": "carillon:broker:",
+}
+redis_socket_timeout = 5
+redis_socket_connect_timeout = 2
+redis_retry_on_timeout = True
+result_backend_transport_options = {"global_keyprefix": "carillon:results:", "retry_policy": {"timeout": 5.0}}
+# Long enough for a rescue to find the result of a job whose end could not be written.
+result_expires = 3600
+result_extended = False
+# Results are read from SQL; nobody waits on Celery's.
+task_store_errors_even_if_ignored = False
+
+timezone = "UTC"
+# A tick that waited longer than its interval has been overtaken by the next one.
+beat_schedule = {
+    name: {
+        "task": f"tasks.housekeeping.{name}",
+        "schedule": seconds,
+        "options": {"expires": max(seconds, 2.0)},
+    }
+    for name, seconds in {
+        "release_due": 1.0,
+        "wake_deliveries": 1.0,
+        "relay": 2.0,
+        "rescue": 5.0,
+        "prepare_partitions": 3600.0,
+        "prune": 3600.0,
+    }.items()
+}

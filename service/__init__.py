@@ -1,0 +1,47 @@
+"""Carillon: the application and its wiring."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from service.settings import Settings
+
+
+def create_app(settings: Settings, *, serves: bool = True) -> Flask:
+    """The application: the database and the notifier, and where it `serves`, also REST and sockets.
+
+    Workers and console commands need no routes, so they do not load them.
+    """
+    from service.database import db, migrate
+    from service.logs import configure_logs
+    from service.notifier.dispatch import connect_notifier
+
+    configure_logs(settings)
+    app = Flask("service")
+    app.extensions["carillon_settings"] = settings
+    app.config["SQLALCHEMY_DATABASE_URI"] = settings.database_url
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
+        "pool_size": settings.database_pool_size,
+        "max_overflow": settings.database_pool_size,
+        "pool_timeout": 5,
+        "pool_use_lifo": True,
+        "connect_args": {
+            "connect_timeout": 3,
+            "application_name": "carillon",
+            "options": "-c timezone=UTC",
+            # A half-open connection is noticed in about 20 s rather than in two hours.
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 2,
+        },
+    }
+    db.init_app(app)
+    migrate.init_app(app, db)
+    connect_notifier()
+    if serves:
+        from service.realtime import serve_sockets
+        from service.web import configure_web
+
+        configure_web(app, settings)
+        serve_sockets(app, settings)
+    return app

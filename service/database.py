@@ -1,0 +1,107 @@
+"""The database: base class, column types, transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from flask_migrate import Migrate
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import DateTime, MetaData, Uuid
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import DeclarativeBase, Session, registry
+from sqlalchemy.types import TypeDecorator
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class UTCDateTime(TypeDecorator[datetime]):
+    """A moment with its zone, always UTC; refuses naive times."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Refuses naive datetimes (ValueError)."""
+        if value is not None and value.tzinfo is None:
+            raise ValueError("naive datetime")
+        return value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """The moment in UTC, whatever zone the server speaks."""
+        return value.astimezone(UTC) if value is not None else None
+
+
+class Base(DeclarativeBase):
+    """Base of every table."""
+
+    # Flask-SQLAlchemy derives a base of its own from this one, and SQLAlchemy 2.1 lets only a registry be inherited.
+    registry = registry(
+        metadata=MetaData(naming_convention=NAMING),
+        type_annotation_map={
+            datetime: UTCDateTime(),
+            UUID: Uuid(),
+            dict[str, Any]: JSONB(none_as_null=True),
+        },
+    )
+
+
+db = SQLAlchemy(model_class=Base, disable_autonaming=True)
+migrate = Migrate(directory="migrations")
+
+Row = Mapping[str, Any]
+
+
+@contextmanager
+def transaction() -> Iterator[Session]:
+    """One unit of work: commits at the end, rolls back on any exception; one inside another joins it.
+
+    What was registered with `after_commit` runs once the outermost has committed.
+    """
+    session = db.session()
+    if "after_commit" in session.info:
+        yield session
+        return
+    callbacks: list[Callable[[], None]] = []
+    session.info["after_commit"] = callbacks
+    try:
+        yield session
+        session.commit()
+    except BaseException:
+        session.rollback()
+        raise
+    finally:
+        del session.info["after_commit"]
+    for callback in callbacks:
+        callback()
+
+
+def after_commit(callback: Callable[[], None]) -> None:
+    """Run `callback` once the present transaction has committed; never if it rolls back."""
+    # SQLAlchemy's own after_commit event also fires when a savepoint is released.
+    db.session().info["after_commit"].append(callback)
+
+
+def fetch_all(statement: str, parameters: Mapping[str, Any]) -> Sequence[Row]:
+    """Rows of a statement written for psycopg2 (`%(name)s`), run in the present transaction.
+
+    For the statements on a job's way: it spares them the building of ORM objects. JSON columns come as text.
+    """
+    result = db.session().connection().exec_driver_sql(statement, dict(parameters))
+    return list(result.mappings()) if result.returns_rows else []
+
+
+def fetch_one(statement: str, parameters: Mapping[str, Any]) -> Row | None:
+    """The first row of `fetch_all`, or None."""
+    rows = fetch_all(statement, parameters)
+    return rows[0] if rows else None

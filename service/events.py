@@ -1,0 +1,105 @@
+"""The closed list of what can happen, and how the rooms hear of it.
+
+An event is published inside the transaction that makes it true; subscribers run in that same transaction, so what
+they write stands or falls with it. Whatever must wait for the commit they register with `after_commit`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from uuid import UUID
+
+from service.ids import new_id
+
+JobRow = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened; `id` names it for whoever must not act on it twice."""
+
+    id: UUID = field(default_factory=new_id, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class JobEvent(Event):
+    """A job changed; `job` is its row right after."""
+
+    job: JobRow
+
+
+class JobCreated(JobEvent):
+    """A job was accepted."""
+
+
+class JobQueued(JobEvent):
+    """A job that waited for its time, or was retried or rescued, may run now."""
+
+
+class JobStarted(JobEvent):
+    """A worker began an attempt."""
+
+
+class JobRetrying(JobEvent):
+    """An attempt failed; another will follow at `next_attempt_at`."""
+
+
+class JobCompleted(JobEvent):
+    """Final: the job has its result."""
+
+
+class JobFailed(JobEvent):
+    """Final: the job is a dead letter."""
+
+
+class JobCancelled(JobEvent):
+    """Final: somebody cancelled the job."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobProgressed(JobEvent):
+    """A running job told how far it has come. Published outside any transaction: progress is not kept in SQL."""
+
+    progress: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationEvent(Event):
+    """A user's notification changed, perhaps on another device."""
+
+    user_id: UUID
+    notification_id: UUID | None
+
+
+class NotificationRead(NotificationEvent):
+    """A notification was read; `notification_id` None: all of them."""
+
+
+class NotificationUnread(NotificationEvent):
+    """A notification was marked unread."""
+
+
+class NotificationDeleted(NotificationEvent):
+    """A notification was deleted."""
+
+
+EventType = TypeVar("EventType", bound=Event)
+Subscriber = Callable[[Sequence[Any]], None]
+_subscribers: dict[type[Event], list[Subscriber]] = {}
+
+
+def subscribe(subscriber: Subscriber, *types: type[Event]) -> None:
+    """Have `subscriber` called with each published batch of these types; subscribing twice is subscribing once."""
+    for event_type in types:
+        listeners = _subscribers.setdefault(event_type, [])
+        if subscriber not in listeners:
+            listeners.append(subscriber)
+
+
+def publish(*events: Event) -> None:
+    """Tell the subscribers, inside the present transaction, of events of one type."""
+    if events:
+        for subscriber in _subscribers.get(type(events[0]), ()):
+            subscriber(events)

@@ -1,0 +1,19 @@
+"""Identifiers: UUIDv7, so that ids sort by the time they were made (RFC 9562, section 5.7)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+
+def new_id() -> UUID:
+    """A fresh UUIDv7."""
+    return uuid7()
+
+
+def first_id_at(moment: datetime) -> UUID:
+    """The smallest UUIDv7 of a moment: the bound of a partition, or of a search by time."""
+    milliseconds = int(moment.timestamp() * 1000)
+    return UUID(int=(milliseconds << 80) | (7 << 76) | (2 << 62))

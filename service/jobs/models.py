@@ -1,0 +1,97 @@
+"""Jobs and the history of their attempts."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, Text, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from service.clock import utcnow
+from service.database import Base
+from service.ids import new_id
+from service.jobs.states import STATUSES
+
+
+class Job(Base):
+    """A job; `status` moves only as `service.jobs.states` allows, `(id, attempt)` is the fence of an attempt."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        CheckConstraint(f"status IN ({', '.join(repr(status) for status in STATUSES)})", name="status"),
+        Index("ix_jobs_user_id_id", "user_id", text("id DESC")),
+        Index("ix_jobs_organization_id_id", "organization_id", text("id DESC")),
+        Index("ix_jobs_due", "next_attempt_at", postgresql_where=text("status IN ('scheduled', 'retrying')")),
+        Index("ix_jobs_queued", "queue", "id", postgresql_where=text("status = 'queued'")),
+        Index("ix_jobs_active", "lease_expires_at", postgresql_where=text("status = 'active'")),
+        Index("ix_jobs_failed", "organization_id", text("id DESC"), postgresql_where=text("status = 'failed'")),
+        # A row changes twice in its life: room on its page keeps the changes there.
+        {"postgresql_with": {"fillfactor": "70"}},
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    type: Mapped[str] = mapped_column(Text)
+    name: Mapped[str] = mapped_column(Text)
+    queue: Mapped[str] = mapped_column(Text)
+    status: Mapped[str] = mapped_column(Text)
+    priority: Mapped[int]
+    payload: Mapped[dict[str, Any]]
+    result: Mapped[Any | None] = mapped_column(JSONB(none_as_null=True))
+    error: Mapped[dict[str, Any] | None]
+    progress: Mapped[dict[str, Any] | None]
+    tags: Mapped[list[str]] = mapped_column(ARRAY(Text), default=list)
+    attempt: Mapped[int] = mapped_column(default=0)
+    # Attempts after the first that one round has; `max_attempts` grows by a round with each retry by hand.
+    retry_limit: Mapped[int]
+    max_attempts: Mapped[int]
+    rescues: Mapped[int] = mapped_column(default=0)
+    retry_strategy: Mapped[str] = mapped_column(Text)
+    retry_delay: Mapped[float]
+    timeout: Mapped[int]
+    worker: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+    scheduled_at: Mapped[datetime | None]
+    started_at: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None]
+    next_attempt_at: Mapped[datetime | None]
+    dispatched_at: Mapped[datetime | None]
+    lease_expires_at: Mapped[datetime | None]
+    cancel_requested_at: Mapped[datetime | None]
+    cancel_reason: Mapped[str | None] = mapped_column(Text)
+    version: Mapped[int] = mapped_column(default=1)
+
+
+class JobExecution(Base):
+    """One finished attempt of a job; partitioned by the month its id was made in."""
+
+    __tablename__ = "job_executions"
+    __table_args__ = (Index("ix_job_executions_job_id", "job_id"), {"postgresql_partition_by": "RANGE (id)"})
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    job_id: Mapped[UUID]
+    attempt: Mapped[int]
+    worker: Mapped[str | None] = mapped_column(Text)
+    status: Mapped[str] = mapped_column(Text)
+    error: Mapped[dict[str, Any] | None]
+    traceback: Mapped[str | None] = mapped_column(Text)
+    started_at: Mapped[datetime]
+    finished_at: Mapped[datetime]
+
+
+class JobLog(Base):
+    """A line a job wrote with `ctx.log`."""
+
+    __tablename__ = "job_logs"
+    __table_args__ = (Index("ix_job_logs_job_id_id", "job_id", "id"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    attempt: Mapped[int]
+    level: Mapped[str] = mapped_column(Text)
+    message: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)

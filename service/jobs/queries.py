@@ -1,0 +1,133 @@
+"""Reads of jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import structlog
+from redis.exceptions import RedisError
+from sqlalchemy import Select, func, select
+
+from service.accounts.identity import Identity
+from service.clock import isoformat
+from service.database import db
+from service.errors import NotAllowed
+from service.events import JobRow
+from service.ids import first_id_at
+from service.jobs.errors import JobNotFound
+from service.jobs.models import Job, JobExecution, JobLog
+from service.jobs.states import ACTIVE
+from service.pagination import Page
+from service.queue import attempt_outcome
+
+log = structlog.get_logger(__name__)
+
+# Everything but the payload, which may be large and is never shown.
+_COLUMNS = [column for column in Job.__table__.columns if column.key != "payload"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobFilter:
+    """Which jobs of a list; None and empty mean any."""
+
+    statuses: Sequence[str] = ()
+    type: str | None = None
+    tag: str | None = None
+    queue: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    q: str | None = None
+
+
+def visible_job(job_id: UUID, identity: Identity) -> JobRow:
+    """A job that somebody may see; raises JobNotFound across tenants, NotAllowed within one."""
+    row = db.session.execute(select(*_COLUMNS).where(Job.id == job_id)).mappings().one_or_none()
+    if row is None or row["organization_id"] != identity.organization_id:
+        raise JobNotFound
+    if row["user_id"] != identity.user_id and not identity.is_operator:
+        raise NotAllowed
+    return with_live_progress(row)
+
+
+def with_live_progress(row: JobRow) -> JobRow:
+    """The row with the progress its worker last reported, while it runs."""
+    if row["status"] != ACTIVE:
+        return row
+    try:
+        state, progress = attempt_outcome(row["id"], row["attempt"])
+    except (RedisError, OSError) as error:
+        log.warning("progress_unavailable", error=str(error))
+        return row
+    return {**row, "progress": progress} if state == "PROGRESS" else row
+
+
+def list_jobs(identity: Identity, wanted: JobFilter, page: Page) -> tuple[list[JobRow], int]:
+    """A page of the user's jobs, or of the tenant's for an operator, newest first; and how many there are in all."""
+    query = _visible(identity)
+    if wanted.statuses:
+        query = query.where(Job.status.in_(wanted.statuses))
+    if wanted.type:
+        query = query.where(Job.type == wanted.type)
+    if wanted.tag:
+        query = query.where(Job.tags.any(wanted.tag))  # type: ignore[arg-type]  # any() of an ARRAY takes the element
+    if wanted.queue:
+        query = query.where(Job.queue == wanted.queue)
+    # The id holds the time it was made: a range of ids is a range of time, on the index that sorts the list.
+    if wanted.since:
+        query = query.where(Job.id >= first_id_at(wanted.since))
+    if wanted.until:
+        query = query.where(Job.id < first_id_at(wanted.until))
+    if wanted.q:
+        query = query.where(Job.name.icontains(wanted.q, autoescape=True))
+    total = db.session.scalar(select(func.count()).select_from(query.subquery())) or 0
+    rows = db.session.execute(query.order_by(Job.id.desc()).limit(page.limit).offset(page.offset)).mappings()
+    return [with_live_progress(row) for row in rows], total
+
+
+def _visible(identity: Identity) -> Select[Any]:
+    query = select(*_COLUMNS)
+    if identity.is_operator:
+        return query.where(Job.organization_id == identity.organization_id)
+    return query.where(Job.user_id == identity.user_id)
+
+
+def executions(job_id: UUID) -> Sequence[JobRow]:
+    """The finished attempts of a job, first to last."""
+    query = select(*JobExecution.__table__.columns).where(JobExecution.job_id == job_id)
+    return list(db.session.execute(query.order_by(JobExecution.attempt)).mappings())
+
+
+def logs(job_id: UUID, page: Page) -> tuple[list[JobRow], int]:
+    """A page of a job's log lines, first to last, and how many there are in all."""
+    query = select(*JobLog.__table__.columns).where(JobLog.job_id == job_id)
+    total = db.session.scalar(select(func.count()).select_from(query.subquery())) or 0
+    rows = db.session.execute(query.order_by(JobLog.id).limit(page.limit).offset(page.offset)).mappings()
+    return list(rows), total
+
+
+def health() -> dict[str, Any]:
+    """`{queueSize, activeJobs, failedJobs, lastProcessedAt}` of the whole installation."""
+
+    def count(*statuses: str) -> Any:
+        # One subquery a status: each is answered by the partial index of that status.
+        return select(func.count()).where(Job.status.in_(statuses)).scalar_subquery()
+
+    row = db.session.execute(
+        select(
+            count("queued") + count("scheduled", "retrying"),
+            count("active"),
+            count("failed"),
+            # The newest execution is the last on the primary key.
+            select(JobExecution.finished_at).order_by(JobExecution.id.desc()).limit(1).scalar_subquery(),
+        )
+    ).one()
+    return {
+        "queueSize": row[0],
+        "activeJobs": row[1],
+        "failedJobs": row[2],
+        "lastProcessedAt": isoformat(row[3]),
+    }

@@ -1,0 +1,107 @@
+"""The job types that this installation knows: `@job_type` declares one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import marshmallow as ma
+
+from service.jobs.errors import UnknownJobType
+from service.jobs.retry import EXPONENTIAL
+
+Body = Callable[..., Any]
+# (owner's id, the payload as loaded): raises a CarillonError when the owner may not submit this.
+Check = Callable[[UUID, Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class JobType:
+    """A kind of job: what it takes, what it runs, and how it is retried where the job does not say."""
+
+    name: str
+    title: str
+    description: str
+    payload: type[ma.Schema]
+    body: Body
+    queue: str
+    priority: int
+    retry_limit: int
+    retry_delay: float
+    retry_strategy: str
+    # Seconds; None: the setting JOB_TIMEOUT_MINUTES.
+    timeout: int | None
+    permanent: tuple[type[Exception], ...]
+    stages: tuple[str, ...]
+    # Whether the owner's inbox also tells that the job was queued.
+    tells_queued: bool
+    check: Check | None
+
+
+_types: dict[str, JobType] = {}
+
+
+def job_type(
+    name: str,
+    *,
+    title: str,
+    payload: Mapping[str, ma.fields.Field[Any]] | type[ma.Schema],
+    queue: str = "default",
+    priority: int = 50,
+    retry_limit: int = 3,
+    retry_delay: float = 10.0,
+    retry_strategy: str = EXPONENTIAL,
+    timeout: int | None = None,
+    permanent: tuple[type[Exception], ...] = (),
+    stages: tuple[str, ...] = (),
+    tells_queued: bool = False,
+    check: Check | None = None,
+) -> Callable[[Body], Body]:
+    """Declare the decorated function `body(ctx, **payload)` as the job type `name`.
+
+    `payload` is a marshmallow schema or a mapping of its fields; `retry_limit` counts attempts after the first,
+    `retry_delay` and `timeout` are seconds, `priority` is 0 to 100 and the highest goes first. Exceptions of the
+    types in `permanent` are not retried. Raises ValueError when another function has the name.
+    """
+
+    def declare(body: Body) -> Body:
+        known = _types.get(name)
+        if known is not None and known.body.__qualname__ != body.__qualname__:
+            raise ValueError(f"job type {name!r} is declared twice")
+        schema = payload if isinstance(payload, type) else ma.Schema.from_dict(dict(payload), name=f"{title}Payload")
+        _types[name] = JobType(
+            name=name,
+            title=title,
+            description=(body.__doc__ or "").strip(),
+            payload=schema,
+            body=body,
+            queue=queue,
+            priority=priority,
+            retry_limit=retry_limit,
+            retry_delay=retry_delay,
+            retry_strategy=retry_strategy,
+            timeout=timeout,
+            permanent=permanent,
+            stages=stages,
+            tells_queued=tells_queued,
+            check=check,
+        )
+        return body
+
+    return declare
+
+
+def get_job_type(name: str) -> JobType:
+    """The type of this name; raises UnknownJobType."""
+    try:
+        return _types[name]
+    except KeyError:
+        known = ", ".join(sorted(_types))
+        raise UnknownJobType(errors={"type": [f"Must be one of: {known}."]}) from None
+
+
+def all_job_types() -> Iterator[JobType]:
+    """Every type, by name."""
+    return iter(sorted(_types.values(), key=lambda each: each.name))

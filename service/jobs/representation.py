@@ -1,0 +1,67 @@
+"""A job, an attempt and a log line as the contract writes them in JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from service.clock import isoformat
+from service.events import JobRow
+
+
+def job_json(row: JobRow) -> dict[str, Any]:
+    """The job as clients see it, from a row with parsed JSON columns (absent ones are null)."""
+    return {
+        "id": str(row["id"]),
+        "type": row["type"],
+        "name": row["name"],
+        "status": row["status"],
+        "priority": row["priority"],
+        "queue": row["queue"],
+        "attempt": row["attempt"],
+        "maxAttempts": allowed_attempts(row),
+        "progress": row.get("progress"),
+        "result": row.get("result"),
+        "error": row.get("error"),
+        "tags": row["tags"],
+        "uniqueKey": None,
+        "scheduleId": None,
+        "workflowId": None,
+        "parentId": None,
+        "createdAt": isoformat(row["created_at"]),
+        "scheduledAt": isoformat(row["scheduled_at"]),
+        "startedAt": isoformat(row["started_at"]),
+        "completedAt": isoformat(row["completed_at"]),
+        "nextAttemptAt": isoformat(row["next_attempt_at"]) if row["status"] == "retrying" else None,
+        "cancelReason": row["cancel_reason"],
+        "version": row["version"],
+    }
+
+
+def allowed_attempts(row: JobRow) -> int:
+    """How often the job may start: an attempt lost with its worker is not the job's fault and does not count."""
+    return int(row["max_attempts"] + row["rescues"])
+
+
+def execution_json(row: JobRow) -> dict[str, Any]:
+    """One attempt, for its owner: the traceback is for operators and added by the caller."""
+    return {
+        "id": str(row["id"]),
+        "attempt": row["attempt"],
+        "status": row["status"],
+        "worker": row["worker"],
+        "error": row["error"],
+        "startedAt": isoformat(row["started_at"]),
+        "finishedAt": isoformat(row["finished_at"]),
+        "durationMs": round((row["finished_at"] - row["started_at"]).total_seconds() * 1000, 3),
+    }
+
+
+def log_json(row: JobRow) -> dict[str, Any]:
+    """One line of a job's log."""
+    return {
+        "id": str(row["id"]),
+        "attempt": row["attempt"],
+        "level": row["level"],
+        "message": row["message"],
+        "createdAt": isoformat(row["created_at"]),
+    }

@@ -1,0 +1,155 @@
+"""`/api/jobs` and `/api/job-types`."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from apispec import APISpec
+from apispec.ext.marshmallow import MarshmallowPlugin
+from flask import Response
+from flask_smorest import Blueprint
+
+from service.accounts.identity import current_identity
+from service.audit.actions import record
+from service.clock import utcnow
+from service.database import transaction
+from service.jobs import queries
+from service.jobs.actions import Submission, cancel_job, retry_job, submit_job
+from service.jobs.registry import JobType, all_job_types
+from service.jobs.representation import execution_json, job_json, log_json
+from service.jobs.retry import EXPONENTIAL, FIXED
+from service.jobs.schemas import (
+    CancelSchema,
+    ExecutionListSchema,
+    JobFilterSchema,
+    JobPageSchema,
+    JobSchema,
+    JobTypeListSchema,
+    LogPageSchema,
+    SubmissionSchema,
+)
+from service.jobs.states import statuses_of
+from service.pagination import Page, PageArguments, pagination
+from service.settings import current_settings
+from service.web import json_answer
+
+blueprint = Blueprint("jobs", __name__, url_prefix="/api", description="Submit jobs and follow them")
+
+
+@blueprint.route("/jobs", methods=["POST"])
+@blueprint.arguments(SubmissionSchema)
+@blueprint.response(202, JobSchema)
+def submit(body: dict[str, Any]) -> Response:
+    """Submit a job."""
+    identity = current_identity()
+    row = submit_job(submission(body), organization_id=identity.organization_id, user_id=identity.user_id)
+    job = job_json(row)
+    return json_answer(job, 202, {"Location": f"/api/jobs/{job['id']}"})
+
+
+def submission(body: dict[str, Any]) -> Submission:
+    """The submission of a loaded request body."""
+    options = dict(body["options"])
+    if (delay := options.pop("delay", None)) is not None:
+        options["run_at"] = utcnow() + timedelta(seconds=delay)
+    if (backoff := options.pop("retry_backoff", None)) is not None:
+        options["retry_strategy"] = EXPONENTIAL if backoff else FIXED
+    return Submission(type=body["type"], payload=body["payload"], name=body.get("name"), **options)
+
+
+@blueprint.route("/jobs", methods=["GET"])
+@blueprint.arguments(JobFilterSchema, location="query")
+@blueprint.response(200, JobPageSchema)
+def list_jobs(arguments: dict[str, Any]) -> Response:
+    """List your jobs, newest first; operators see those of their organization."""
+    page = Page(arguments.pop("page"), arguments.pop("limit"))
+    status = arguments.pop("status", None)
+    wanted = queries.JobFilter(statuses=statuses_of(status) if status else (), **arguments)
+    rows, total = queries.list_jobs(current_identity(), wanted, page)
+    return json_answer({"data": [job_json(row) for row in rows], "pagination": pagination(page, total)})
+
+
+@blueprint.route("/jobs/<uuid:job_id>", methods=["GET"])
+@blueprint.response(200, JobSchema)
+def get_job(job_id: UUID) -> Response:
+    """Read a job: its status, progress, result or error."""
+    return json_answer(job_json(queries.visible_job(job_id, current_identity())))
+
+
+@blueprint.route("/jobs/<uuid:job_id>", methods=["DELETE"])
+@blueprint.arguments(CancelSchema, required=False)
+@blueprint.response(200, JobSchema)
+def cancel(body: dict[str, Any], job_id: UUID) -> Response:
+    """Cancel a job: a waiting one at once, a running one as soon as it notices."""
+    queries.visible_job(job_id, current_identity())
+    with transaction():
+        row = cancel_job(job_id, body.get("reason"))
+        record("job.cancel", "job", job_id, {"reason": body.get("reason")})
+    return json_answer(job_json(row))
+
+
+@blueprint.route("/jobs/<uuid:job_id>/retry", methods=["POST"])
+@blueprint.response(202, JobSchema)
+def retry(job_id: UUID) -> Response:
+    """Run a failed or cancelled job again."""
+    queries.visible_job(job_id, current_identity())
+    with transaction():
+        row = retry_job(job_id)
+        record("job.retry", "job", job_id)
+    return json_answer(job_json(row), 202)
+
+
+@blueprint.route("/jobs/<uuid:job_id>/executions", methods=["GET"])
+@blueprint.response(200, ExecutionListSchema)
+def list_executions(job_id: UUID) -> Response:
+    """List the finished attempts of a job; operators see tracebacks."""
+    identity = current_identity()
+    queries.visible_job(job_id, identity)
+    attempts = []
+    for row in queries.executions(job_id):
+        attempt = execution_json(row)
+        if identity.is_operator:
+            attempt["traceback"] = row["traceback"]
+        attempts.append(attempt)
+    return json_answer({"data": attempts})
+
+
+@blueprint.route("/jobs/<uuid:job_id>/logs", methods=["GET"])
+@blueprint.arguments(PageArguments, location="query")
+@blueprint.response(200, LogPageSchema)
+def list_logs(arguments: dict[str, Any], job_id: UUID) -> Response:
+    """List what a job logged, first to last."""
+    queries.visible_job(job_id, current_identity())
+    page = Page(arguments["page"], arguments["limit"])
+    rows, total = queries.logs(job_id, page)
+    return json_answer({"data": [log_json(row) for row in rows], "pagination": pagination(page, total)})
+
+
+@blueprint.route("/job-types", methods=["GET"])
+@blueprint.response(200, JobTypeListSchema)
+def list_job_types() -> Response:
+    """List the kinds of jobs: what each takes, its stages and its defaults."""
+    return json_answer({"data": [_job_type_json(kind) for kind in all_job_types()]})
+
+
+def _job_type_json(kind: JobType) -> dict[str, Any]:
+    plugin = MarshmallowPlugin()
+    APISpec(title="", version="", openapi_version="3.0.3", plugins=[plugin])
+    assert plugin.converter is not None
+    return {
+        "name": kind.name,
+        "title": kind.title,
+        "description": kind.description,
+        "payload": {**plugin.converter.schema2jsonschema(kind.payload), "additionalProperties": False},
+        "stages": list(kind.stages),
+        "defaults": {
+            "queue": kind.queue,
+            "priority": kind.priority,
+            "retryLimit": kind.retry_limit,
+            "retryDelay": kind.retry_delay,
+            "retryStrategy": kind.retry_strategy,
+            "timeout": kind.timeout or current_settings().job_timeout_minutes * 60,
+        },
+    }

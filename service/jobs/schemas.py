@@ -1,0 +1,184 @@
+"""Shapes of the jobs API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import marshmallow as ma
+from marshmallow import validate
+
+from service.jobs.retry import STRATEGIES
+from service.jobs.states import OLDER_WORDS, STATUSES
+from service.pagination import PageArguments, PaginationSchema
+
+MAXIMUM_DELAY_SECONDS = 365 * 86400
+MAXIMUM_TIMEOUT_SECONDS = 7 * 86400
+
+
+class ProgressSchema(ma.Schema):
+    """How far a job has come."""
+
+    current = ma.fields.Float(required=True)
+    total = ma.fields.Float(required=True)
+    percentage = ma.fields.Float(required=True, metadata={"description": "0 to 100"})
+    message = ma.fields.String()
+    detail = ma.fields.String()
+    etaSeconds = ma.fields.Float()
+
+
+class JobErrorSchema(ma.Schema):
+    """Why an attempt failed."""
+
+    code = ma.fields.String(required=True)
+    message = ma.fields.String(required=True)
+    retryable = ma.fields.Boolean(required=True)
+
+
+class JobSchema(ma.Schema):
+    """A job."""
+
+    id = ma.fields.UUID(required=True)
+    type = ma.fields.String(required=True)
+    name = ma.fields.String(required=True)
+    status = ma.fields.String(required=True, validate=validate.OneOf(STATUSES))
+    priority = ma.fields.Integer(required=True)
+    queue = ma.fields.String(required=True)
+    attempt = ma.fields.Integer(required=True)
+    maxAttempts = ma.fields.Integer(required=True)
+    progress = ma.fields.Nested(ProgressSchema, required=True, allow_none=True)
+    result = ma.fields.Raw(required=True, allow_none=True)
+    error = ma.fields.Nested(JobErrorSchema, required=True, allow_none=True)
+    tags = ma.fields.List(ma.fields.String(), required=True)
+    uniqueKey = ma.fields.String(required=True, allow_none=True)
+    scheduleId = ma.fields.UUID(required=True, allow_none=True)
+    workflowId = ma.fields.UUID(required=True, allow_none=True)
+    parentId = ma.fields.UUID(required=True, allow_none=True)
+    createdAt = ma.fields.DateTime(required=True)
+    scheduledAt = ma.fields.DateTime(required=True, allow_none=True)
+    startedAt = ma.fields.DateTime(required=True, allow_none=True)
+    completedAt = ma.fields.DateTime(required=True, allow_none=True)
+    nextAttemptAt = ma.fields.DateTime(required=True, allow_none=True)
+    cancelReason = ma.fields.String(required=True, allow_none=True)
+    version = ma.fields.Integer(required=True)
+
+
+class JobPageSchema(ma.Schema):
+    """A page of jobs."""
+
+    data = ma.fields.List(ma.fields.Nested(JobSchema), required=True)
+    pagination = ma.fields.Nested(PaginationSchema, required=True)
+
+
+class ExecutionSchema(ma.Schema):
+    """A finished attempt of a job."""
+
+    id = ma.fields.UUID(required=True)
+    attempt = ma.fields.Integer(required=True)
+    status = ma.fields.String(required=True)
+    worker = ma.fields.String(required=True, allow_none=True)
+    error = ma.fields.Nested(JobErrorSchema, required=True, allow_none=True)
+    startedAt = ma.fields.DateTime(required=True)
+    finishedAt = ma.fields.DateTime(required=True)
+    durationMs = ma.fields.Float(required=True)
+    traceback = ma.fields.String(allow_none=True, metadata={"description": "For operators only"})
+
+
+class ExecutionListSchema(ma.Schema):
+    """The finished attempts of a job."""
+
+    data = ma.fields.List(ma.fields.Nested(ExecutionSchema), required=True)
+
+
+class LogLineSchema(ma.Schema):
+    """A line of a job's log."""
+
+    id = ma.fields.UUID(required=True)
+    attempt = ma.fields.Integer(required=True)
+    level = ma.fields.String(required=True)
+    message = ma.fields.String(required=True)
+    createdAt = ma.fields.DateTime(required=True)
+
+
+class LogPageSchema(ma.Schema):
+    """A page of a job's log."""
+
+    data = ma.fields.List(ma.fields.Nested(LogLineSchema), required=True)
+    pagination = ma.fields.Nested(PaginationSchema, required=True)
+
+
+class OptionsSchema(ma.Schema):
+    """How a job is to be run, where it should differ from its type."""
+
+    priority = ma.fields.Integer(validate=validate.Range(0, 100))
+    delay = ma.fields.Float(
+        validate=validate.Range(0, MAXIMUM_DELAY_SECONDS),
+        metadata={"description": "Seconds to wait before it is queued"},
+    )
+    run_at = ma.fields.AwareDateTime(data_key="runAt", metadata={"description": "When to queue it"})
+    retry_limit = ma.fields.Integer(data_key="retryLimit", validate=validate.Range(0, 100))
+    retry_delay = ma.fields.Float(
+        data_key="retryDelay", validate=validate.Range(0, 86400), metadata={"description": "Seconds"}
+    )
+    retry_backoff = ma.fields.Boolean(
+        data_key="retryBackoff", metadata={"description": "true: exponential, false: fixed"}
+    )
+    retry_strategy = ma.fields.String(data_key="retryStrategy", validate=validate.OneOf(STRATEGIES))
+    timeout = ma.fields.Integer(
+        validate=validate.Range(1, MAXIMUM_TIMEOUT_SECONDS),
+        metadata={"description": "Seconds one attempt may take"},
+    )
+    tags = ma.fields.List(ma.fields.String(validate=validate.Length(1, 100)), validate=validate.Length(max=20))
+
+    @ma.validates_schema
+    def _one_way_each(self, data: dict[str, Any], **_: Any) -> None:
+        if "delay" in data and "run_at" in data:
+            raise ma.ValidationError("Give delay or runAt, not both.", "delay")
+        if "retry_backoff" in data and "retry_strategy" in data:
+            raise ma.ValidationError("Give retryBackoff or retryStrategy, not both.", "retryBackoff")
+
+
+class SubmissionSchema(ma.Schema):
+    """A job to be run."""
+
+    type = ma.fields.String(required=True, validate=validate.Length(1, 100))
+    name = ma.fields.String(validate=validate.Length(1, 200))
+    payload = ma.fields.Dict(keys=ma.fields.String(), load_default=dict)
+    options = ma.fields.Nested(OptionsSchema, load_default=dict)
+
+
+class CancelSchema(ma.Schema):
+    """Why a job is cancelled."""
+
+    reason = ma.fields.String(validate=validate.Length(max=500), allow_none=True)
+
+
+class JobFilterSchema(PageArguments):
+    """The filters of the list of jobs."""
+
+    status = ma.fields.String(
+        validate=validate.OneOf([*STATUSES, *OLDER_WORDS]),
+        metadata={"description": "A status, or an older word for it"},
+    )
+    type = ma.fields.String()
+    tag = ma.fields.String()
+    queue = ma.fields.String()
+    since = ma.fields.AwareDateTime(metadata={"description": "Created at this time or later"})
+    until = ma.fields.AwareDateTime(metadata={"description": "Created before this time"})
+    q = ma.fields.String(validate=validate.Length(1, 200), metadata={"description": "Part of the name"})
+
+
+class JobTypeSchema(ma.Schema):
+    """A kind of job."""
+
+    name = ma.fields.String(required=True)
+    title = ma.fields.String(required=True)
+    description = ma.fields.String(required=True)
+    payload = ma.fields.Dict(required=True, metadata={"description": "JSON Schema of the payload"})
+    stages = ma.fields.List(ma.fields.String(), required=True)
+    defaults = ma.fields.Dict(required=True)
+
+
+class JobTypeListSchema(ma.Schema):
+    """The kinds of jobs of this installation."""
+
+    data = ma.fields.List(ma.fields.Nested(JobTypeSchema), required=True)

@@ -1,0 +1,42 @@
+"""The statuses of a job and the moves between them, as the contract names them."""
+
+from __future__ import annotations
+
+SCHEDULED = "scheduled"
+QUEUED = "queued"
+ACTIVE = "active"
+RETRYING = "retrying"
+COMPLETED = "completed"
+FAILED = "failed"
+CANCELLED = "cancelled"
+
+STATUSES = (SCHEDULED, "blocked", QUEUED, ACTIVE, RETRYING, COMPLETED, FAILED, CANCELLED)
+FINAL = frozenset({COMPLETED, FAILED, CANCELLED})
+# Waiting jobs end at once when they are cancelled; an active one is asked to stop.
+WAITING = frozenset({SCHEDULED, "blocked", QUEUED, RETRYING})
+
+MOVES: dict[str, frozenset[str]] = {
+    SCHEDULED: frozenset({QUEUED, CANCELLED}),
+    "blocked": frozenset({QUEUED, FAILED, CANCELLED}),
+    QUEUED: frozenset({ACTIVE, CANCELLED}),
+    # Back to queued when its worker died.
+    ACTIVE: frozenset({COMPLETED, FAILED, RETRYING, CANCELLED, QUEUED}),
+    RETRYING: frozenset({QUEUED, CANCELLED}),
+    COMPLETED: frozenset(),
+    # A dead letter, or a cancelled job, that somebody retries.
+    FAILED: frozenset({QUEUED}),
+    CANCELLED: frozenset({QUEUED}),
+}
+
+# The older words that filters accept (contract: "Statuses of a job").
+OLDER_WORDS = {
+    "waiting": (QUEUED,),
+    "delayed": (SCHEDULED, RETRYING),
+    "pending": (QUEUED,),
+    "processing": (ACTIVE,),
+}
+
+
+def statuses_of(word: str) -> tuple[str, ...]:
+    """The statuses a filter word stands for; raises KeyError for a word that is none."""
+    return (word,) if word in STATUSES else OLDER_WORDS[word]

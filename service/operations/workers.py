@@ -1,0 +1,40 @@
+"""Which workers live: each tells so every 5 s."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import structlog
+from redis.exceptions import RedisError
+
+from service.redis_client import redis
+
+log = structlog.get_logger(__name__)
+
+# Three heartbeats missed.
+ALIVE_SECONDS = 15.0
+
+
+def _key(queue: str) -> str:
+    return f"carillon:workers:{queue}"
+
+
+def note_worker(name: str, queues: Sequence[str]) -> None:
+    """Remember that a worker lives and which queues it serves."""
+    now = time.time()
+    try:
+        pipeline = redis().pipeline(transaction=False)
+        for queue in queues:
+            pipeline.zadd(_key(queue), {name: now})
+            pipeline.zremrangebyscore(_key(queue), "-inf", now - ALIVE_SECONDS)
+            pipeline.expire(_key(queue), 60)
+        pipeline.execute()
+    except (RedisError, OSError) as error:
+        log.warning("heartbeat_failed", error=str(error))
+
+
+def workers_alive(queue: str) -> list[str]:
+    """Names of the workers that serve a queue; raises RedisError."""
+    since = time.time() - ALIVE_SECONDS
+    return [name.decode() for name in redis().zrangebyscore(_key(queue), since, "+inf")]

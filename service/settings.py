@@ -1,0 +1,283 @@
+"""Every setting of the platform, read once from the environment into one frozen object."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from cryptography.fernet import Fernet
+from flask import current_app
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+DEVELOPMENT_SECRET = "development-only-secret-do-not-use-in-production"  # noqa: S105
+# A fixed key for development: what it encrypts is as public as this line.
+DEVELOPMENT_ENCRYPTION_KEY = "ZGV2ZWxvcG1lbnQtb25seS1rZXktMzItYnl0ZXMtISE="
+MINIMUM_SECRET_LENGTH = 32
+
+
+class SettingsError(Exception):
+    """A setting is missing or makes no sense; the message names the variable."""
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _flag(value: str) -> bool:
+    words = {
+        "1": True,
+        "true": True,
+        "yes": True,
+        "on": True,
+        "0": False,
+        "false": False,
+        "no": False,
+        "off": False,
+    }
+    if value.lower() not in words:
+        raise ValueError("must be true or false")
+    return words[value.lower()]
+
+
+def _positive(value: str) -> int:
+    number = int(value)
+    if number < 1:
+        raise ValueError("must be 1 or more")
+    return number
+
+
+def _not_negative(value: str) -> int:
+    number = int(value)
+    if number < 0:
+        raise ValueError("must be 0 or more")
+    return number
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value not in words:
+            raise ValueError(f"must be one of {', '.join(words)}")
+        return value
+
+    return parse
+
+
+def _url(*schemes: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if urlsplit(value).scheme not in schemes:
+            raise ValueError(f"must be a URL beginning with {' or '.join(scheme + '://' for scheme in schemes)}")
+        return value
+
+    return parse
+
+
+def _database_url(value: str) -> str:
+    # Hosting providers hand out postgres:// and postgresql://; the driver is ours to choose.
+    for prefix in ("postgres://", "postgresql://"):
+        if value.startswith(prefix):
+            return "postgresql+psycopg2://" + value.removeprefix(prefix)
+    return _url("postgresql+psycopg2")(value)
+
+
+def _words(value: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in value.split(",") if word.strip())
+
+
+def _networks(value: str) -> tuple[Network, ...]:
+    return tuple(ipaddress.ip_network(word) for word in _words(value))
+
+
+def _folders(value: str) -> tuple[Path, ...]:
+    return tuple(Path(word).expanduser().resolve() for word in value.split(":") if word)
+
+
+def _folder(value: str) -> Path:
+    return Path(value).expanduser().resolve()
+
+
+def _keys(value: str) -> tuple[str, ...]:
+    keys = _words(value)
+    if not keys:
+        raise ValueError("needs at least one key")
+    for key in keys:
+        Fernet(key.encode())
+    return keys
+
+
+def setting(name: str, parse: Callable[[str], Any], default: str | None, meaning: str, *, secret: bool = False) -> Any:
+    """One field of Settings: its environment variable, parser, default as text (None: derived) and meaning."""
+    return field(metadata={"name": name, "parse": parse, "default": default, "meaning": meaning, "secret": secret})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the processes of one installation agree on; see `carillon settings` for the list with meanings."""
+
+    environment: str = setting(
+        "CARILLON_ENV",
+        _one_of("development", "test", "production"),
+        "development",
+        "development, test or production",
+    )
+    host: str = setting("HOST", _text, "127.0.0.1", "address the web process listens on")
+    port: int = setting("PORT", _positive, "5000", "port of the web process")
+    flower_port: int = setting("FLOWER_PORT", _positive, "5555", "port of Flower")
+    var_dir: Path = setting("CARILLON_VAR_DIR", _folder, "var", "data of the embedded servers, artifacts")
+    admin_username: str = setting("CARILLON_ADMIN_USERNAME", _text, "admin", "name of the first administrator")
+    admin_password: str = setting(
+        "CARILLON_ADMIN_PASSWORD",
+        _text,
+        "",
+        "password of the first administrator; made up when not set",
+        secret=True,
+    )
+    secret_key: str = setting(
+        "SECRET_KEY", _text, DEVELOPMENT_SECRET, "signs tokens; 32 characters or more", secret=True
+    )
+    encryption_keys: tuple[str, ...] = setting(
+        "ENCRYPTION_KEYS",
+        _keys,
+        DEVELOPMENT_ENCRYPTION_KEY,
+        "Fernet keys, comma separated; the first encrypts, all decrypt",
+        secret=True,
+    )
+    database_url: str = setting(
+        "DATABASE_URL",
+        _database_url,
+        "postgresql://localhost/carillon",
+        "PostgreSQL 14 or newer",
+        secret=True,
+    )
+    database_pool_size: int = setting("DATABASE_POOL_SIZE", _positive, "10", "connections kept per process")
+    redis_url: str = setting(
+        "REDIS_URL",
+        _url("redis", "rediss"),
+        "redis://localhost:6379/0",
+        "event log, wake-ups, limits",
+        secret=True,
+    )
+    broker_url: str = setting(
+        "BROKER_URL", _text, None, "Celery's broker: Redis or RabbitMQ; REDIS_URL if not set", secret=True
+    )
+    result_backend: str = setting("RESULT_BACKEND", _text, None, "Celery's results; REDIS_URL if not set", secret=True)
+    cors_origins: tuple[str, ...] = setting(
+        "WEBSOCKET_CORS_ORIGIN",
+        _words,
+        "",
+        "origins that may open sockets, comma separated; empty: the same origin only",
+    )
+    ping_interval: int = setting(
+        "WEBSOCKET_PING_INTERVAL", _positive, "25000", "milliseconds between pings of a socket"
+    )
+    ping_timeout: int = setting(
+        "WEBSOCKET_PING_TIMEOUT", _positive, "60000", "milliseconds before a silent socket is closed"
+    )
+    async_mode: str = setting(
+        "SOCKETIO_ASYNC_MODE", _one_of("eventlet", "threading"), "eventlet", "how the web process serves"
+    )
+    max_concurrent_jobs: int = setting("MAX_CONCURRENT_JOBS", _positive, "5", "job processes of one worker")
+    job_timeout_minutes: int = setting(
+        "JOB_TIMEOUT_MINUTES", _positive, "30", "longest run of a job whose type says nothing else"
+    )
+    max_body_bytes: int = setting("MAX_BODY_BYTES", _positive, "1048576", "largest request body in bytes")
+    access_token_seconds: int = setting("ACCESS_TOKEN_SECONDS", _positive, "900", "life of an access token")
+    refresh_token_days: int = setting("REFRESH_TOKEN_DAYS", _positive, "30", "life of a refresh token")
+    registration_open: bool = setting("REGISTRATION_OPEN", _flag, "true", "whether anybody may register")
+    login_attempts_per_minute: int = setting(
+        "RATE_LIMIT_LOGIN_PER_MINUTE", _positive, "10", "failed log-ins per user name and address before 429"
+    )
+    event_log_length: int = setting("EVENT_LOG_LENGTH", _positive, "2000", "events kept per user for replay")
+    event_log_seconds: int = setting("EVENT_LOG_SECONDS", _positive, "86400", "seconds an idle user's events are kept")
+    webhook_networks: tuple[Network, ...] = setting(
+        "WEBHOOK_ALLOW_NETWORKS",
+        _networks,
+        "",
+        "networks beyond the public ones that webhooks may reach, comma separated",
+    )
+    connection_networks: tuple[Network, ...] | None = setting(
+        "CONNECTION_ALLOW_NETWORKS",
+        _networks,
+        None,
+        "networks that database connections may reach; development: any if not set",
+    )
+    connection_sqlite_roots: tuple[Path, ...] = setting(
+        "CONNECTION_SQLITE_ROOTS",
+        _folders,
+        None,
+        "folders that hold SQLite databases, colon separated; var/databases if not set",
+    )
+    media_roots: tuple[Path, ...] = setting(
+        "MEDIA_ROOTS", _folders, None, "folders that hold libraries, colon separated; var/media if not set"
+    )
+    smtp_url: str = setting(
+        "SMTP_URL",
+        _text,
+        "",
+        "smtp://user:password@host:port or smtps://…; empty: mails are kept under var/mail",
+        secret=True,
+    )
+    mail_from: str = setting("MAIL_FROM", _text, "Carillon <carillon@localhost>", "sender of the platform's mails")
+    public_url: str = setting(
+        "PUBLIC_URL", _text, None, "address people reach the platform under; http://localhost:PORT if not set"
+    )
+    log_level: str = setting(
+        "LOG_LEVEL", _one_of("debug", "info", "warning", "error"), "info", "least level that is logged"
+    )
+    log_format: str = setting("LOG_FORMAT", _one_of("text", "json"), "text", "text for people, json for collectors")
+
+    @property
+    def is_production(self) -> bool:
+        """True where secrets must be real and networks listed."""
+        return self.environment == "production"
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Settings of this process; raises SettingsError naming every variable that is wrong."""
+        values = os.environ if environ is None else environ
+        parsed: dict[str, Any] = {}
+        wrong: list[str] = []
+        for item in fields(cls):
+            about = item.metadata
+            text = values.get(about["name"], "") or about["default"]
+            try:
+                parsed[item.name] = None if text is None else about["parse"](text)
+            except ValueError as error:
+                wrong.append(f"{about['name']} {error}")
+        if wrong:
+            raise SettingsError("; ".join(wrong))
+        _derive(parsed)
+        settings = cls(**parsed)
+        _check(settings)
+        return settings
+
+
+def _derive(parsed: dict[str, Any]) -> None:
+    parsed["broker_url"] = parsed["broker_url"] or parsed["redis_url"]
+    parsed["result_backend"] = parsed["result_backend"] or parsed["redis_url"]
+    parsed["public_url"] = (parsed["public_url"] or f"http://localhost:{parsed['port']}").rstrip("/")
+    parsed["connection_sqlite_roots"] = parsed["connection_sqlite_roots"] or (parsed["var_dir"] / "databases",)
+    parsed["media_roots"] = parsed["media_roots"] or (parsed["var_dir"] / "media",)
+    if parsed["connection_networks"] is None and parsed["environment"] == "production":
+        parsed["connection_networks"] = ()
+
+
+def _check(settings: Settings) -> None:
+    if len(settings.secret_key) < MINIMUM_SECRET_LENGTH:
+        raise SettingsError(f"SECRET_KEY must have {MINIMUM_SECRET_LENGTH} characters or more")
+    if not settings.is_production:
+        return
+    if settings.secret_key == DEVELOPMENT_SECRET:
+        raise SettingsError("SECRET_KEY must be set in production")
+    if DEVELOPMENT_ENCRYPTION_KEY in settings.encryption_keys:
+        raise SettingsError("ENCRYPTION_KEYS must be set in production")
+
+
+def current_settings() -> Settings:
+    """The settings of the application at hand."""
+    return cast(Settings, current_app.extensions["carillon_settings"])

@@ -1,0 +1,219 @@
+"""What every HTTP answer shares: the error shape, request ids, the API documents, the discovery of blueprints."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from flask import Flask, Response, g, jsonify, request
+from flask.json.provider import DefaultJSONProvider
+from flask_smorest import Api, Blueprint
+from redis.exceptions import RedisError
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
+
+import service
+from service.accounts.identity import authenticate_request
+from service.errors import (
+    BodyTooLarge,
+    CarillonError,
+    MalformedRequest,
+    ServiceUnavailable,
+    ValidationFailed,
+    WrongContentType,
+    flatten_messages,
+)
+from service.ids import new_id
+from service.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+RETRY_AFTER_SECONDS = 2
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# Deeper than any real payload; the parser itself would give up near a thousand, with a RecursionError.
+MAXIMUM_DEPTH = 64
+
+
+class JsonProvider(DefaultJSONProvider):
+    """Compact and in the order the code gives."""
+
+    sort_keys = False
+    compact = True
+    ensure_ascii = False
+
+
+class DocumentedApi(Api):  # type: ignore[misc]  # flask-smorest publishes no types
+    """flask-smorest without its error answers: ours have one shape."""
+
+    def _register_error_handlers(self) -> None:
+        pass
+
+
+def configure_web(app: Flask, settings: Settings) -> None:
+    """Error answers, authentication, API documents and every room's blueprint."""
+    app.json = JsonProvider(app)
+    app.config |= {
+        "MAX_CONTENT_LENGTH": settings.max_body_bytes,
+        "API_TITLE": "Carillon",
+        "API_VERSION": "v1",
+        "OPENAPI_VERSION": "3.0.3",
+        "OPENAPI_URL_PREFIX": "/api",
+        "OPENAPI_JSON_PATH": "openapi.json",
+        "API_SPEC_OPTIONS": {
+            "info": {"description": "Long-running jobs: submit, watch, be told, never lose one."},
+            "components": {"securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}},
+            "security": [{"bearer": []}],
+        },
+    }
+    app.before_request(_name_request)
+    app.before_request(authenticate_request)
+    app.before_request(_check_body)
+    app.after_request(_finish_answer)
+    app.register_error_handler(CarillonError, _answer_error)
+    app.register_error_handler(HTTPException, _answer_http_exception)
+    app.register_error_handler(OperationalError, _answer_unavailable)
+    app.register_error_handler(PoolTimeout, _answer_unavailable)
+    app.register_error_handler(DBAPIError, _answer_database_error)
+    app.register_error_handler(RedisError, _answer_unavailable)
+    app.register_error_handler(Exception, _answer_unexpected)
+    api = DocumentedApi(app)
+    for blueprint in _blueprints():
+        api.register_blueprint(blueprint)
+
+
+def _blueprints() -> list[Blueprint]:
+    """The `blueprint` of each module named `rest` in a room."""
+    found = []
+    for room in pkgutil.iter_modules(service.__path__, "service."):
+        if not room.ispkg:
+            continue
+        package = importlib.import_module(room.name)
+        if any(module.name == "rest" for module in pkgutil.iter_modules(package.__path__)):
+            found.append(importlib.import_module(f"{room.name}.rest").blueprint)
+    return found
+
+
+def error_json(error: CarillonError, request_id: str | None) -> dict[str, Any]:
+    """The one error shape of REST and socket acknowledgements."""
+    shape: dict[str, Any] = {"code": error.code, "message": error.message, "status": error.status}
+    if error.errors:
+        shape["errors"] = error.errors
+    shape["requestId"] = request_id
+    return shape
+
+
+def _name_request() -> None:
+    given = request.headers.get("X-Request-ID", "")
+    g.request_id = given if REQUEST_ID.fullmatch(given) else str(new_id())
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request_id=g.request_id)
+
+
+def _check_body() -> None:
+    if request.method not in {"POST", "PUT", "PATCH", "DELETE"}:
+        return
+    # The length is checked before the body is read; a body without one is cut by the server's reader.
+    if (request.content_length or 0) > (request.max_content_length or 0):
+        raise BodyTooLarge
+    body = request.get_data()
+    if not body:
+        return
+    if not request.is_json:
+        raise WrongContentType
+    try:
+        document = request.get_json()
+    except RecursionError:
+        raise MalformedRequest("The JSON is nested too deeply.") from None
+    if "\\u0000" in body.decode("utf-8", "replace"):
+        raise ValidationFailed("Text may not hold the NUL character.")
+    if _depth(document) > MAXIMUM_DEPTH:
+        raise MalformedRequest("The JSON is nested too deeply.")
+
+
+def _depth(document: Any) -> int:
+    depth, level = 0, [document]
+    while level:
+        depth += 1
+        below: list[Any] = []
+        for value in level:
+            if isinstance(value, dict):
+                below.extend(value.values())
+            elif isinstance(value, list):
+                below.extend(value)
+        level = below
+    return depth
+
+
+def _finish_answer(response: Response) -> Response:
+    response.headers["X-Request-ID"] = g.get("request_id", "")
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+def _answer_error(error: CarillonError) -> Response:
+    response = jsonify(error_json(error, g.get("request_id")))
+    response.status_code = error.status
+    if error.retry_after is not None:
+        response.headers["Retry-After"] = str(error.retry_after)
+    if error.status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def _answer_http_exception(error: HTTPException) -> Response:
+    if isinstance(error, RequestEntityTooLarge):
+        return _answer_error(BodyTooLarge())
+    status = error.code or 500
+    data: Mapping[str, Any] = getattr(error, "data", None) or {}
+    if status == 422:
+        return _answer_error(ValidationFailed(errors=_of_all_locations(data.get("messages", {}))))
+    if status == 400:
+        return _answer_error(MalformedRequest("The body is not valid JSON."))
+    there_is_none = isinstance(error, NotFound)
+    message = "There is nothing at this address." if there_is_none else error.description or error.name
+    response = jsonify(
+        {
+            "code": error.name.lower().replace(" ", "_"),
+            "message": message,
+            "status": status,
+            "requestId": g.get("request_id"),
+        }
+    )
+    response.status_code = status
+    for name, value in error.get_headers():
+        if name == "Allow":
+            response.headers[name] = value
+    return response
+
+
+def _of_all_locations(messages: Mapping[str, Any]) -> dict[str, list[str]]:
+    """webargs groups messages by where the field stood (json, query); clients know their fields."""
+    return {field: texts for location in messages.values() for field, texts in flatten_messages(location).items()}
+
+
+def _answer_unavailable(error: Exception) -> Response:
+    log.warning("dependency_unavailable", error=type(error).__name__, detail=str(error).splitlines()[0])
+    return _answer_error(ServiceUnavailable(retry_after=RETRY_AFTER_SECONDS))
+
+
+def _answer_database_error(error: DBAPIError) -> Response:
+    if error.connection_invalidated:
+        return _answer_unavailable(error)
+    return _answer_unexpected(error)
+
+
+def _answer_unexpected(error: Exception) -> Response:
+    log.error("unexpected_error", exc_info=error)
+    return _answer_error(CarillonError("Something went wrong on our side."))
+
+
+def json_answer(document: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """An answer of ready-made JSON, past marshmallow: for the routes on a job's way."""
+    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
+    return Response(text, status, dict(headers or {}), mimetype="application/json")

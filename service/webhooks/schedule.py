@@ -1,0 +1,73 @@
+"""When a delivery that failed is tried again: rules only, no clock and no database."""
+
+import random
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+Verdict = Literal["success", "transient", "permanent", "gone"]
+
+#: Seconds before attempt 1, 2, 3 …; the first is at once.
+SCHEDULE: tuple[float, ...] = (0, 5, 30, 2 * 60, 10 * 60, 30 * 60, 2 * 3600, 6 * 3600)
+#: Share by which a delay is shortened or lengthened, so that a receiver that comes back is not stormed.
+JITTER = 0.2
+#: Attempts in all for a failure that only its owner can mend.
+PERMANENT_ATTEMPTS = 3
+#: Seconds; the longest Retry-After that is obeyed.
+RETRY_AFTER_LIMIT = 3600.0
+
+_TRANSIENT_STATUSES = frozenset({408, 425, 429})
+
+
+class Outcome(Protocol):
+    """What these rules read of an attempt; ``sender.SendOutcome`` is one."""
+
+    @property
+    def status(self) -> int | None: ...
+    @property
+    def error_class(self) -> str | None: ...
+    @property
+    def retry_after(self) -> float | None: ...
+
+
+def classify(outcome: Outcome) -> Verdict:
+    """Judge one attempt.
+
+    ``transient``: may mend itself (408, 425, 429, 5xx, everything on the network); the whole schedule.
+    ``permanent``: wants a person (3xx, which is not followed, other 4xx, a refused address); three attempts.
+    ``gone``: 410, the receiver asks to be left alone; the endpoint is to be disabled.
+    An error counts before a status: a 200 whose body never ends has both, and failed.
+    """
+    if outcome.error_class is not None:
+        return "permanent" if outcome.error_class == "blocked_address" else "transient"
+    status = outcome.status
+    if status is None:
+        return "transient"
+    if 200 <= status < 300:
+        return "success"
+    if status == 410:
+        return "gone"
+    if status >= 500 or status in _TRANSIENT_STATUSES:
+        return "transient"
+    return "permanent"
+
+
+def next_delay(attempt_number: int, outcome: Outcome, schedule: Sequence[float], rng: random.Random) -> float | None:
+    """Seconds from now to the next attempt, or None when there is none to come.
+
+    ``attempt_number``: of the attempt just made, from 1. ``schedule``: seconds before each attempt, so its
+    length is the number of attempts in all. Retry-After only ever lengthens a delay: a receiver that asks
+    for an early return does not get more attempts by it than the schedule has.
+    Raises ValueError when ``attempt_number`` is below 1.
+    """
+    if attempt_number < 1:
+        raise ValueError("attempts are numbered from 1")
+    verdict = classify(outcome)
+    if verdict in ("success", "gone"):
+        return None
+    attempts = len(schedule)
+    if verdict == "permanent":
+        attempts = min(attempts, PERMANENT_ATTEMPTS)
+    if attempt_number >= attempts:
+        return None
+    delay = schedule[attempt_number] * rng.uniform(1 - JITTER, 1 + JITTER)
+    return max(delay, min(outcome.retry_after or 0.0, RETRY_AFTER_LIMIT))

@@ -1,0 +1,83 @@
+"""A job type as a Celery task: runs an attempt that has been claimed, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from uuid import UUID
+
+import marshmallow as ma
+import structlog
+from celery import Celery, Task
+from celery import states as celery_states
+from celery.exceptions import Ignore
+
+from service.jobs.errors import JobCancelled, LeaseLost, PermanentError
+from service.jobs.lifecycle import stop_job
+from service.jobs.registry import JobType, all_job_types
+from tasks.application import flask_app
+from tasks.context import JobContext
+from tasks.lease import Attempt, attempt_of, forget, until_written
+
+log = structlog.get_logger(__name__)
+
+
+class JobTask(Task):  # type: ignore[misc]  # Celery publishes no types
+    """Runs the body of a job type; the signal receivers claim before and write the end after."""
+
+    abstract = True
+    job_type: JobType
+
+    def run(self, job_id: str) -> Any:
+        """The result of the body, or Ignore where the attempt is not ours to run."""
+        attempt = attempt_of(self.request.id)
+        if attempt is None:
+            # Another worker has it, it was cancelled, or the message came twice.
+            raise Ignore
+        structlog.contextvars.bind_contextvars(job_id=job_id, attempt=attempt.number)
+        try:
+            with flask_app().app_context():
+                return self._run(attempt)
+        finally:
+            forget(self.request.id)
+            structlog.contextvars.unbind_contextvars("job_id", "attempt")
+
+    def _run(self, attempt: Attempt) -> Any:
+        context = JobContext(attempt, self)
+        try:
+            result = self.job_type.body(context, **self._payload(attempt))
+            context.close()
+            return _serializable(result)
+        except JobCancelled:
+            context.close()
+            until_written(lambda: stop_job(UUID(attempt.job_id), attempt.number, attempt.progress))
+            self.update_state(state=celery_states.REVOKED)
+            raise Ignore from None
+        except LeaseLost:
+            log.warning("lease_lost")
+            raise Ignore from None
+        except BaseException:
+            context.close()
+            raise
+
+    def _payload(self, attempt: Attempt) -> dict[str, Any]:
+        try:
+            loaded: dict[str, Any] = self.job_type.payload().load(json.loads(attempt.row["payload"]))
+        except ma.ValidationError as error:
+            # The type has changed since the job was accepted.
+            raise PermanentError(f"Invalid payload: {error.messages}", code="invalid_payload") from None
+        return loaded
+
+
+def _serializable(result: Any) -> Any:
+    try:
+        return json.loads(json.dumps(result, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise PermanentError(f"The result is no JSON: {error}", code="invalid_result") from None
+
+
+def register_job_tasks(app: Celery) -> None:
+    """Make each job type a task of its own name, so that Flower and logs speak of it by that name."""
+    for kind in all_job_types():
+        task = type(f"JobTask_{kind.name}", (JobTask,), {"name": kind.name, "job_type": kind})
+        app.register_task(task())

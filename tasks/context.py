@@ -1,0 +1,140 @@
+"""What a running job has in its hands: progress, stages, logs, and the question whether to go on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sized
+from typing import Any, Literal, TypeVar
+from uuid import UUID
+
+from celery import Task
+
+from service.clock import utcnow
+from service.events import JobProgressed, publish
+from service.jobs.actions import add_logs
+from service.jobs.errors import JobCancelled, LeaseLost
+from service.notifier.channels import webhook
+from tasks.application import flask_app
+from tasks.lease import Attempt, until_written
+from tasks.progress import Report, Reporter
+
+T = TypeVar("T")
+Level = Literal["debug", "info", "warning", "error"]
+
+MAXIMUM_LINE_LENGTH = 8_192
+MAXIMUM_LINES = 10_000
+LINES_AT_ONCE = 100
+# Progress webhooks leave at most once a second per job (contract, "Webhooks").
+WEBHOOK_SECONDS = 1.0
+
+
+class JobContext:
+    """The first argument of every job: `ctx`."""
+
+    def __init__(self, attempt: Attempt, task: Task) -> None:
+        self._attempt = attempt
+        self._task = task
+        self._task_id = task.request.id
+        self._reporter = Reporter(self._send)
+        self._started_at = time.monotonic()
+        self._webhook_at = 0.0
+        self._lines: list[tuple[str, str, Any]] = []
+        self._line_count = 0
+
+    @property
+    def job_id(self) -> UUID:
+        """The id of this job; with `attempt` a key that makes effects happen once."""
+        return UUID(self._attempt.job_id)
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is, from 1."""
+        return self._attempt.number
+
+    @property
+    def user_id(self) -> UUID:
+        """The owner of this job."""
+        return UUID(str(self._attempt.row["user_id"]))
+
+    @property
+    def organization_id(self) -> UUID:
+        """The tenant of this job."""
+        return UUID(str(self._attempt.row["organization_id"]))
+
+    def progress(self, current: float, total: float, message: str | None = None, detail: str | None = None) -> None:
+        """Tell how far the job has come: `current` of `total` steps.
+
+        Call it as often as you like: ten a second leave the process, the last one always does. Raises JobCancelled
+        when somebody cancelled the job.
+        """
+        self.check_cancelled()
+        share = min(max(current / total, 0.0), 1.0) if total > 0 else 0.0
+        report: Report = {"current": current, "total": total, "percentage": round(share * 100, 1)}
+        if report["percentage"] == int(report["percentage"]):
+            report["percentage"] = int(report["percentage"])
+        if message is not None:
+            report["message"] = message
+        if detail is not None:
+            report["detail"] = detail
+        if 0 < share < 1:
+            elapsed = time.monotonic() - self._started_at
+            report["etaSeconds"] = round(elapsed / share - elapsed, 1)
+        self._attempt.progress = report
+        self._reporter.report(report)
+
+    def stage(self, percentage: float, message: str, detail: str | None = None) -> None:
+        """Enter a named stage of the job, so many per cent of the way."""
+        self.progress(percentage, 100, message, detail)
+
+    def track(self, items: Iterable[T], message: str | None = None, total: int | None = None) -> Iterator[T]:
+        """The items one by one, with progress after each; `total` where they have no length."""
+        count = total if total is not None else len(items) if isinstance(items, Sized) else 0
+        for done, item in enumerate(items):
+            self.check_cancelled()
+            yield item
+            self.progress(done + 1, count, message)
+
+    def log(self, message: str, level: Level = "info") -> None:
+        """Keep a line that the job's owner can read; beyond 10,000 lines nothing more is kept."""
+        self._line_count += 1
+        if self._line_count > MAXIMUM_LINES:
+            return
+        # PostgreSQL's text cannot hold the NUL character.
+        text = message.replace("\x00", "\\x00")[:MAXIMUM_LINE_LENGTH]
+        self._lines.append((level, text, utcnow()))
+        if len(self._lines) >= LINES_AT_ONCE:
+            self._keep_lines()
+
+    def check_cancelled(self) -> None:
+        """Raise JobCancelled when somebody cancelled the job, LeaseLost when another worker has it."""
+        if self._attempt.cancel_requested.is_set():
+            raise JobCancelled
+        if self._attempt.lost.is_set():
+            raise LeaseLost
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, but no longer than until somebody cancels the job."""
+        if self._attempt.cancel_requested.wait(seconds):
+            raise JobCancelled
+        self.check_cancelled()
+
+    def close(self) -> None:
+        """Send and keep what waits; the worker calls it when the job's body has ended."""
+        self._reporter.close()
+        self._keep_lines()
+
+    def _keep_lines(self) -> None:
+        if self._lines:
+            lines, self._lines = self._lines, []
+            until_written(lambda: add_logs(self.job_id, self.attempt, lines))
+
+    def _send(self, report: Report) -> None:
+        # The timer's thread has no context of its own.
+        with flask_app().app_context():
+            self._task.update_state(task_id=self._task_id, state="PROGRESS", meta=report)
+            row = self._attempt.row
+            publish(JobProgressed(row, report))
+            now = time.monotonic()
+            if now - self._webhook_at >= WEBHOOK_SECONDS and webhook.wants_progress(str(row["user_id"])):
+                self._webhook_at = now
+                webhook.plan_progress(row, report)

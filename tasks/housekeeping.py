@@ -1,0 +1,74 @@
+"""Beat's ticks. Each may come twice, late or never: two beats do no harm, a missed tick is made good by the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from service.accounts.actions import delete_expired_tokens
+from service.notifications.channel_messages import messages_are_due
+from sqlalchemy.exc import OperationalError
+
+from service.jobs import lifecycle
+from service.operations.partitions import prepare_partitions as make_partitions
+from service.queue import BROKER_ERRORS, celery_app, wake
+from service.webhooks.outbox import deliveries_are_due
+from tasks.application import flask_app
+from tasks.delivery import deliver_webhooks, send_email
+
+log = structlog.get_logger(__name__)
+
+
+def tick(work: Callable[[], Any]) -> Any:
+    """Make a function a tick: a task that needs the application and fails quietly while a server is away."""
+
+    def run() -> None:
+        with flask_app().app_context():
+            try:
+                work()
+            except (OperationalError, *BROKER_ERRORS) as error:
+                log.warning("tick_failed", tick=work.__name__, error=str(error).splitlines()[0])
+
+    run.__doc__ = work.__doc__
+    return celery_app.task(name=f"tasks.housekeeping.{work.__name__}", ignore_result=True)(run)
+
+
+@tick
+def release_due() -> None:
+    """Queue the scheduled and retrying jobs whose time has come."""
+    while lifecycle.release_due() == lifecycle.BATCH:
+        continue
+
+
+@tick
+def relay() -> None:
+    """Send again the messages that the broker has lost."""
+    lifecycle.relay()
+
+
+@tick
+def rescue() -> None:
+    """Give the jobs of dead workers to living ones."""
+    lifecycle.rescue()
+
+
+@tick
+def wake_deliveries() -> None:
+    """Wake the delivery tasks for rows that are due: retries, and what a lost wake-up left."""
+    if deliveries_are_due():
+        wake(deliver_webhooks.name)
+    if messages_are_due():
+        wake(send_email.name)
+
+
+@tick
+def prepare_partitions() -> None:
+    """Make the partitions of the months ahead."""
+    make_partitions()
+
+
+@tick
+def prune() -> None:
+    """Delete tokens that have run out."""
+    delete_expired_tokens()

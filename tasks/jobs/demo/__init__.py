@@ -1,0 +1,1 @@
+"""Jobs for trying and measuring."""

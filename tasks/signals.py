@@ -1,0 +1,130 @@
+"""Celery's signals turned into actions, nothing more.
+
+Receivers are functions of the module: Celery holds them weakly, and a nested one would be collected. One that raises
+is only logged, so each keeps trying while the database is away.
+"""
+
+from __future__ import annotations
+
+import re
+import traceback as traceback_module
+from types import TracebackType
+from typing import Any
+from uuid import UUID
+
+import structlog
+from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
+from celery import Task, signals
+
+from service.database import db
+from service.jobs.errors import PermanentError
+from service.jobs.lifecycle import complete_job, fail_job, lose_attempt, start_job
+from service.operations.workers import note_worker
+from service.queue import job_and_attempt
+from tasks.application import flask_app
+from tasks.base import JobTask
+from tasks.lease import hold, last_progress, until_written
+
+log = structlog.get_logger(__name__)
+
+MAXIMUM_MESSAGE_LENGTH = 2_000
+MAXIMUM_TRACEBACK_LENGTH = 20_000
+HEARTBEAT_SECONDS = 5.0
+
+
+def connect_signals() -> None:
+    """Have Celery call the receivers below."""
+    signals.setup_logging.connect(keep_our_logs)
+    signals.worker_process_init.connect(forget_inherited_connections)
+    signals.worker_ready.connect(begin_heartbeat)
+    signals.task_prerun.connect(claim)
+    signals.task_success.connect(write_result)
+    signals.task_failure.connect(write_failure)
+
+
+def keep_our_logs(**_: Any) -> None:
+    """Celery sets up its own logging unless somebody listens here."""
+    flask_app()
+
+
+def forget_inherited_connections(**_: Any) -> None:
+    """A forked child must not talk on its parent's connections."""
+    with flask_app().app_context():
+        db.engine.dispose(close=False)
+
+
+def begin_heartbeat(sender: Any, **_: Any) -> None:
+    """Tell every 5 s that this worker lives and which queues it serves."""
+    name = sender.hostname
+    queues = [queue.name for queue in sender.app.amqp.queues.consume_from.values()]
+
+    def beat() -> None:
+        with flask_app().app_context():
+            note_worker(name, queues)
+
+    beat()
+    sender.timer.call_repeatedly(HEARTBEAT_SECONDS, beat)
+
+
+def claim(task_id: str, task: Task, **_: Any) -> None:
+    """Before a job: claim its attempt; the task ends as ignored when there is nothing to claim."""
+    if not isinstance(task, JobTask):
+        return
+    job_id, attempt = job_and_attempt(task_id)
+    with flask_app().app_context():
+        row = until_written(lambda: start_job(job_id, attempt, task.request.hostname))
+    if row is None:
+        log.info("claim_refused", job_id=str(job_id), attempt=attempt)
+    else:
+        hold(task_id, row)
+
+
+def write_result(sender: Task, result: Any, **_: Any) -> None:
+    """After a job: its result. Celery has stored it in its backend already, where a rescue would find it."""
+    if not isinstance(sender, JobTask):
+        return
+    task_id = sender.request.id
+    job_id, attempt = job_and_attempt(task_id)
+    progress = last_progress(task_id)
+    with flask_app().app_context():
+        until_written(lambda: complete_job(job_id, attempt, result, progress))
+
+
+def write_failure(
+    sender: Task,
+    task_id: str,
+    exception: BaseException,
+    traceback: TracebackType | None = None,
+    **_: Any,
+) -> None:
+    """After a job: why it failed. Also called by the parent process, for a child that died or was killed."""
+    if not isinstance(sender, JobTask):
+        return
+    job_id, attempt = job_and_attempt(task_id)
+    with flask_app().app_context():
+        if isinstance(exception, WorkerLostError):
+            until_written(lambda: lose_attempt(job_id, attempt))
+            return
+        error = describe(exception, sender.job_type.permanent)
+        text = _traceback_text(exception, traceback)
+        progress = last_progress(task_id)
+        until_written(lambda: fail_job(UUID(str(job_id)), attempt, error, text, progress))
+
+
+def describe(exception: BaseException, permanent: tuple[type[Exception], ...]) -> dict[str, Any]:
+    """An exception as `{code, message, retryable}`."""
+    message = (str(exception) or type(exception).__name__)[:MAXIMUM_MESSAGE_LENGTH].replace("\x00", "")
+    if isinstance(exception, SoftTimeLimitExceeded | TimeLimitExceeded):
+        return {"code": "timeout", "message": "The job took longer than it may.", "retryable": True}
+    if isinstance(exception, PermanentError):
+        return {"code": exception.code, "message": message, "retryable": False}
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(exception).__name__).lower()
+    return {"code": words, "message": message, "retryable": not isinstance(exception, permanent)}
+
+
+def _traceback_text(exception: BaseException, traceback: TracebackType | None) -> str | None:
+    if not isinstance(traceback, TracebackType):
+        # The parent process has it as text, in Celery's own words.
+        return str(traceback)[-MAXIMUM_TRACEBACK_LENGTH:] if traceback else None
+    lines = traceback_module.format_exception(type(exception), exception, traceback)
+    return "".join(lines)[-MAXIMUM_TRACEBACK_LENGTH:].replace("\x00", "")

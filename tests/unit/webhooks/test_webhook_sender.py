@@ -1,0 +1,636 @@
+"""One POST against receivers that hang, drip, refuse, lie and flood."""
+
+import email.utils
+import ipaddress
+import socket
+import struct
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from service.webhooks.guard import Guard
+from service.webhooks.sender import Limits, OutboundRequest, Sender, SendOutcome, parse_retry_after
+
+LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
+QUICK = Limits(connect=0.5, total=0.5)
+
+
+@pytest.fixture
+def sender() -> Iterator[Sender]:
+    sender = Sender(Guard(LOOPBACK))
+    yield sender
+    sender.close()
+
+
+@pytest.fixture
+def hasty() -> Iterator[Sender]:
+    sender = Sender(Guard(LOOPBACK), QUICK)
+    yield sender
+    sender.close()
+
+
+def post(sender: Sender, url: str, body: bytes = b"{}", **headers: str) -> SendOutcome:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return sender.send(OutboundRequest(url, body, {"Content-Type": "application/json", **named}))
+
+
+def answer(status: str = "200 OK", body: bytes = b"{}", headers: str = "") -> Callable[..., bool]:
+    """A script that gives the same whole answer to every request and keeps the connection."""
+    head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode("latin-1")
+
+    def script(connection: socket.socket, received: object) -> bool:
+        connection.sendall(head + body)
+        return True
+
+    return script
+
+
+def raw(*parts: bytes, wait: float = 0.0) -> Callable[..., bool]:
+    """A script that sends these bytes, waiting between them, and closes."""
+
+    def script(connection: socket.socket, received: object) -> bool:
+        for part in parts:
+            connection.sendall(part)
+            time.sleep(wait)
+        return False
+
+    return script
+
+
+def drip(before: bytes, byte: bytes) -> Callable[..., bool]:
+    """A script that goes on and on, always in time for a timeout that counts from the last byte."""
+
+    def script(connection: socket.socket, received: object) -> bool:
+        connection.sendall(before)
+        while True:
+            connection.sendall(byte)
+            time.sleep(0.02)
+
+    return script
+
+
+def hang(connection: socket.socket, received: object) -> bool:
+    connection.recv(1)
+    return False
+
+
+def test_the_request_as_the_receiver_sees_it(sender, receive) -> None:
+    receiver = receive(answer(body=b'{"ok":true}', headers="X-Trace: a\r\nX-Trace: b\r\n"))
+    outcome = post(sender, receiver.url(path="/in?a=1#f"), b'{"type":"x"}', webhook_id="msg_1")
+    (seen,) = receiver.requests
+    assert seen.start == "POST /in?a=1 HTTP/1.1"
+    assert seen.body == b'{"type":"x"}'
+    assert seen.headers == {
+        "host": f"127.0.0.1:{receiver.port}",
+        "user-agent": "Carillon-Webhooks/1.0",
+        "accept": "*/*",
+        "accept-encoding": "identity",
+        "content-length": "12",
+        "content-type": "application/json",
+        "webhook-id": "msg_1",
+    }
+    assert (outcome.status, outcome.error_class, outcome.body) == (200, None, '{"ok":true}')
+    assert outcome.headers["x-trace"] == "a, b"
+    assert outcome.address == "127.0.0.1"
+    assert outcome.timings.dns is not None
+    assert outcome.timings.connect is not None
+    assert outcome.timings.tls is None
+    assert 0 < (outcome.timings.first_byte or 0) <= outcome.timings.total
+
+
+@pytest.mark.parametrize("status", [201, 204, 400, 410, 429, 500, 503])
+def test_every_status_is_an_answer_and_keeps_the_connection(sender, receive, status: int) -> None:
+    receiver = receive(answer(f"{status} Word", b""))
+    outcomes = [post(sender, receiver.url()) for _ in range(2)]
+    assert [(o.status, o.error_class, o.reused) for o in outcomes] == [
+        (status, None, False),
+        (status, None, True),
+    ]
+
+
+def test_a_redirect_is_not_followed(sender, receive) -> None:
+    victim = receive(answer())
+    receiver = receive(answer("307 Temporary Redirect", headers=f"Location: {victim.url()}\r\n"))
+    outcome = post(sender, receiver.url())
+    assert outcome.status == 307
+    assert outcome.headers["location"] == victim.url()
+    assert victim.requests == []
+
+
+def test_a_kept_connection_is_used_again(sender, receive) -> None:
+    receiver = receive(answer())
+    outcomes = [post(sender, receiver.url()) for _ in range(20)]
+    assert receiver.connections == 1
+    assert [outcome.reused for outcome in outcomes] == [False] + [True] * 19
+    assert outcomes[-1].address == "127.0.0.1"
+    assert outcomes[-1].timings.connect is None
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}HTTP/1.1 500 smuggled\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    ],
+)
+def test_a_connection_in_doubt_is_not_kept(sender, receive, reply: bytes) -> None:
+    def script(connection: socket.socket, received: object) -> bool:
+        connection.sendall(reply)
+        return True
+
+    receiver = receive(script)
+    outcomes = [post(sender, receiver.url()) for _ in range(2)]
+    assert [(o.status, o.body[:2], o.reused) for o in outcomes] == [(200, "{}", False)] * 2
+    assert receiver.connections == 2
+
+
+def test_a_connection_that_the_receiver_closed_while_idle_is_not_used(sender, receive) -> None:
+    receiver = receive(raw(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"))
+    for _ in range(3):
+        outcome = post(sender, receiver.url())
+        assert (outcome.status, outcome.reused) == (200, False)
+        time.sleep(0.02)
+
+
+def test_a_farewell_on_an_idle_connection_is_not_taken_for_an_answer(sender, receive) -> None:
+    """Some servers end an idle connection with a 408 that nobody asked for."""
+    said = threading.Event()
+
+    def script(connection: socket.socket, received: object) -> bool:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        time.sleep(0.1)
+        connection.sendall(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
+        said.set()
+        return True
+
+    receiver = receive(script)
+    post(sender, receiver.url())
+    assert said.wait(5)
+    outcome = post(sender, receiver.url())
+    assert (outcome.status, outcome.reused) == (200, False)
+
+
+def test_a_connection_that_closes_under_the_request_is_replaced_once(sender, receive) -> None:
+    """The receiver's idle timeout and our request cross on the way."""
+
+    def script(connection: socket.socket, received: object) -> bool:
+        if len(receiver.requests) == 2:
+            return False
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        return True
+
+    receiver = receive(script)
+    post(sender, receiver.url())
+    outcome = post(sender, receiver.url(), b"again")
+    assert (outcome.status, outcome.reused) == (200, False)
+    assert [request.body for request in receiver.requests] == [b"{}", b"again", b"again"]
+    assert receiver.connections == 2
+
+
+def test_a_fresh_connection_that_closes_is_not_tried_twice(sender, receive) -> None:
+    receiver = receive(raw())
+    outcome = post(sender, receiver.url())
+    assert (outcome.status, outcome.error_class) == (None, "connection_reset")
+    assert len(receiver.requests) == 1
+
+
+def test_old_connections_are_not_used_and_idle_ones_are_bounded(receive, monkeypatch) -> None:
+    receiver = receive(answer())
+    other = receive(answer())
+    sender = Sender(Guard(LOOPBACK), max_idle=1)
+    assert [post(sender, url).reused for url in (receiver.url(), other.url(), receiver.url(), other.url())] == [
+        False,
+        False,
+        True,
+        False,
+    ]
+    monkeypatch.setattr("service.webhooks.sender.AGE_LIMIT", 0.0)
+    assert not post(sender, receiver.url()).reused
+    sender.close()
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        hang,
+        drip(b"HTTP/1.1 200 ", b"O"),
+        drip(b"HTTP/1.1 200 OK\r\n", b"X-Header: 1\r\n"),
+        drip(b"HTTP/1.1 200 OK\r\nX-Long: ", b"x"),
+        drip(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    ],
+    ids=["hang", "status", "headers", "one header", "continue"],
+)
+def test_no_answer_outlasts_the_deadline(hasty, receive, script) -> None:
+    receiver = receive(script)
+    began = time.monotonic()
+    outcome = post(hasty, receiver.url())
+    assert time.monotonic() - began < 1.5
+    assert outcome.status is None
+    assert outcome.error_class in ("timeout", "protocol")
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        drip(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n", b"x"),
+        drip(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+        drip(b"HTTP/1.1 200 OK\r\n\r\n", b"x"),
+    ],
+    ids=["length", "chunked", "until close"],
+)
+def test_no_body_outlasts_the_deadline(hasty, receive, script) -> None:
+    receiver = receive(script)
+    began = time.monotonic()
+    outcome = post(hasty, receiver.url())
+    assert 0.4 < time.monotonic() - began < 1.5
+    assert (outcome.status, outcome.error_class) == (200, "timeout")
+    assert outcome.body.startswith("xxx")
+
+
+def test_a_silence_after_a_drip_has_only_the_time_that_is_left(receive) -> None:
+    def script(connection: socket.socket, received: object) -> bool:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n")
+        for _ in range(8):
+            time.sleep(0.1)
+            connection.sendall(b"x")
+        return hang(connection, received)
+
+    outcome = post(Sender(Guard(LOOPBACK), Limits(connect=1.0, total=1.0)), receive(script).url())
+    assert outcome.error_class == "timeout"
+    assert 990 < outcome.timings.total < 1500
+
+
+def test_a_receiver_that_does_not_read_does_not_outlast_the_deadline(hasty) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        outcome = post(hasty, f"http://127.0.0.1:{listener.getsockname()[1]}/", b"x" * 20_000_000)
+    assert (outcome.status, outcome.error_class) == (None, "timeout")
+    assert outcome.timings.total < 1500
+
+
+def test_a_connect_that_gets_no_reply_ends_in_time(hasty) -> None:
+    """A full backlog leaves the SYN unanswered, as a packet filter does."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        fillers = []
+        for _ in range(4):
+            filler = socket.socket()
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+            fillers.append(filler)
+        outcome = post(hasty, f"http://127.0.0.1:{listener.getsockname()[1]}/")
+        for filler in fillers:
+            filler.close()
+    assert (outcome.status, outcome.error_class) == (None, "connect_timeout")
+    assert outcome.timings.total < 1500
+
+
+def test_a_large_body_is_read_to_the_limit_and_kept_in_part(sender, receive) -> None:
+    sent = 0
+
+    def flood(connection: socket.socket, received: object) -> bool:
+        nonlocal sent
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            sent += connection.send(b"x" * 65536)
+
+    receiver = receive(flood)
+    outcome = post(sender, receiver.url())
+    assert (outcome.status, outcome.error_class) == (200, None)
+    assert outcome.body == "x" * 4096
+    receiver.close()
+    assert sent < 50_000_000  # what the kernel's buffers took in, not what we read
+
+
+@pytest.mark.parametrize("size", [65536, 65537, 10**12])
+def test_a_body_of_known_length_keeps_the_connection_up_to_the_limit(sender, receive, size: int) -> None:
+    def script(connection: socket.socket, received: object) -> bool:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + b"y" * min(size, 70000))
+        return True
+
+    receiver = receive(script)
+    outcomes = [post(sender, receiver.url()) for _ in range(2)]
+    assert [outcome.status for outcome in outcomes] == [200, 200]
+    assert outcomes[1].reused is (size <= 65536)
+
+
+def test_chunks_are_joined_and_the_connection_kept(sender, receive) -> None:
+    def script(connection: socket.socket, received: object) -> bool:
+        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        for part in (head, b"3;ext=1\r\nab", b"c\r\n", b"A\r\n0123456789\r", b"\n0\r\nTrailer: x\r\n\r\n"):
+            connection.sendall(part)
+            time.sleep(0.005)
+        return True
+
+    receiver = receive(script)
+    outcomes = [post(sender, receiver.url()) for _ in range(2)]
+    assert [outcome.body for outcome in outcomes] == ["abc0123456789"] * 2
+    assert outcomes[1].reused
+
+
+def test_a_chunk_that_claims_to_be_huge_is_read_to_the_limit(sender, receive) -> None:
+    receiver = receive(raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFF\r\n" + b"z" * 100_000))
+    outcome = post(sender, receiver.url())
+    assert (outcome.status, outcome.error_class, outcome.body) == (200, None, "z" * 4096)
+
+
+def test_a_compressed_bomb_stays_packed(sender, receive) -> None:
+    import gzip
+
+    bomb = gzip.compress(b"\0" * 10_000_000)
+    receiver = receive(answer(body=bomb, headers="Content-Encoding: gzip\r\n"))
+    assert len(post(sender, receiver.url()).body) <= 4096
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"\x15\x03\x01\x00\x02\x02\x50",
+        b"HTTP/2 200\r\n\r\n",
+        b"HTTP/1.1 OK\r\n\r\n",
+        b"HTTP/1.1 2000 OK\r\n\r\n",
+        b"HTTP/1.1 600 No\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: \0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 40_000 + b"\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 10,
+    ],
+)
+def test_garbage_is_a_protocol_error(sender, receive, reply: bytes) -> None:
+    outcome = post(sender, receive(raw(reply, wait=0.05)).url())
+    assert outcome.error_class == "protocol"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"HTTP/1.1 202 Accepted\r\nContent-Length: 100\r\n\r\ncut",
+        b"HTTP/1.1 202 Accepted\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ncut",
+        b"HTTP/1.1 202\r\n\r\ncut",
+        b"HTTP/1.1 202 Accepted\n\ncut",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 202 Accepted\r\nContent-Length: 3\r\n\r\ncut",
+    ],
+)
+def test_a_status_stands_although_the_body_is_cut_short(sender, receive, reply: bytes) -> None:
+    outcome = post(sender, receive(raw(reply)).url())
+    assert (outcome.status, outcome.error_class, outcome.body) == (202, None, "cut")
+
+
+@pytest.mark.parametrize("before", [b"", b"HTTP/1.1 20"])
+def test_an_end_before_the_status_is_a_reset(sender, receive, before: bytes) -> None:
+    outcome = post(sender, receive(raw(before)).url())
+    assert (outcome.status, outcome.error_class) == (None, "connection_reset")
+
+
+def test_a_reset_is_a_reset(sender, receive) -> None:
+    def reset(connection: socket.socket, received: object) -> bool:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        return False
+
+    outcome = post(sender, receive(reset).url())
+    assert (outcome.status, outcome.error_class) == (None, "connection_reset")
+
+
+def test_a_closed_port_refuses(sender) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    outcome = post(sender, f"http://127.0.0.1:{port}/")
+    assert (outcome.status, outcome.error_class, outcome.address) == (None, "connection_refused", None)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://169.254.169.254/latest/meta-data",
+        "http://[::1]/",
+        "http://2130706433/",
+        "http://localhost/",
+        "x",
+    ],
+)
+def test_a_forbidden_address_is_blocked(url: str) -> None:
+    outcome = post(Sender(Guard()), url)
+    assert (outcome.status, outcome.error_class, outcome.address) == (None, "blocked_address", None)
+    assert "169.254" not in outcome.error
+
+
+def test_an_unknown_name_is_a_dns_error() -> None:
+    def resolver(host: str, port: int) -> list[str]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    outcome = post(Sender(Guard(resolver=resolver)), "http://unknown.example/")
+    assert (outcome.status, outcome.error_class) == (None, "dns")
+
+
+def test_a_kept_connection_stays_with_its_checked_address(receive) -> None:
+    """A name that turns to a forbidden address: what is connected may be used, nothing new is connected."""
+    receiver = receive(answer())
+    answers = ["127.0.0.1"]
+    sender = Sender(Guard(LOOPBACK, lambda host, port: list(answers)))
+    url = receiver.url("turning.example")
+    assert post(sender, url).status == 200
+    answers[0] = "10.0.0.1"
+    assert (post(sender, url).status, post(sender, url).reused) == (200, True)
+    sender.close()
+    assert post(sender, url).error_class == "blocked_address"
+    assert {request.headers["host"] for request in receiver.requests} == {f"turning.example:{receiver.port}"}
+
+
+def test_the_environment_is_not_read(sender, receive, monkeypatch) -> None:
+    proxy = receive(answer())
+    receiver = receive(answer())
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, proxy.url())
+    assert post(sender, receiver.url()).status == 200
+    assert proxy.connections == 0
+
+
+def test_cookies_are_neither_kept_nor_recorded(sender, receive) -> None:
+    receiver = receive(answer(headers="Set-Cookie: session=1\r\n"))
+    outcome = post(sender, receiver.url())
+    post(sender, receiver.url())
+    assert "set-cookie" not in outcome.headers
+    assert "cookie" not in receiver.requests[1].headers
+
+
+def test_the_record_is_bounded_and_fit_for_the_database(sender, receive) -> None:
+    headers = "".join(f"X-{number}: {'v' * 500}\r\n" for number in range(60))
+    outcome = post(sender, receive(answer(body=b"a\0b\xff", headers=headers)).url())
+    assert len(outcome.headers) == 40
+    assert max(len(value) for value in outcome.headers.values()) == 256
+    assert outcome.body == "a\ufffdb\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("X-Bad", "a\r\nX-Injected: 1"),
+        ("X-Bad", "a\nb"),
+        ("X-Bad", "☂"),
+        ("X Bad", "a"),
+        ("X-Bad:", "a"),
+        ("Host", "victim"),
+        ("Content-Length", "0"),
+        ("transfer-encoding", "chunked"),
+    ],
+)
+def test_headers_that_may_not_be_sent(sender, name: str, value: str) -> None:
+    with pytest.raises(ValueError):
+        sender.send(OutboundRequest("http://127.0.0.1:9/", b"", {name: value}))
+
+
+def test_retry_after_in_seconds_and_as_a_date(sender, receive) -> None:
+    soon = email.utils.formatdate(time.time() + 120, usegmt=True)
+    for value, low, high in (("30", 30, 30), ("999999", 3600, 3600), (soon, 115, 120)):
+        receiver = receive(answer("503 Busy", headers=f"Retry-After: {value}\r\n"))
+        assert low <= (post(sender, receiver.url()).retry_after or 0) <= high
+
+
+@pytest.mark.parametrize("value", ["", "-5", "soon", "1.5", "²", "Mon, 99 Foo 2020 00:00:00 GMT", "9" * 4000])
+def test_a_nonsense_retry_after_never_breaks(value: str) -> None:
+    assert parse_retry_after(value, 0.0) in (None, 3600.0)
+
+
+def test_a_date_gone_by_means_at_once() -> None:
+    assert parse_retry_after("Thu, 01 Jan 1970 00:00:10 GMT", 1000.0) == 0.0
+
+
+def test_tls_verifies_the_name_of_the_url_not_the_address(receive, authority) -> None:
+    names: list[str | None] = []
+    serving = authority.serving()
+    serving.sni_callback = lambda connection, name, context: names.append(name)
+    receiver = receive(answer(), serving)
+    sender = Sender(Guard(LOOPBACK, lambda host, port: ["127.0.0.1"]), tls=authority.trusting())
+    first = post(sender, receiver.url("hooks.example.com"), b"x" * 100_000)
+    second = post(sender, receiver.url("hooks.example.com"))
+    assert (first.status, first.error_class, first.reused) == (200, None, False)
+    assert first.timings.tls is not None
+    assert (second.status, second.reused) == (200, True)
+    assert names == ["hooks.example.com"]
+    assert receiver.requests[0].headers["host"] == f"hooks.example.com:{receiver.port}"
+    assert len(receiver.requests[0].body) == 100_000
+    for host in ("other.example.com", "127.0.0.1"):
+        outcome = post(sender, receiver.url(host))
+        assert (outcome.status, outcome.error_class) == (None, "tls")
+    sender.close()
+
+
+def test_an_unknown_authority_is_not_trusted(receive, authority) -> None:
+    receiver = receive(answer(), authority.serving())
+    sender = Sender(Guard(LOOPBACK, lambda host, port: ["127.0.0.1"]))
+    assert post(sender, receiver.url("hooks.example.com")).error_class == "tls"
+    assert receiver.requests == []
+
+
+def test_a_handshake_that_drips_does_not_outlast_the_deadline(hasty) -> None:
+    """Each byte is in time for a timeout by call; the whole is not."""
+    over = threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.sendall(b"\x16\x03\x03\x40\x00")
+            while not over.wait(0.02):
+                try:
+                    connection.sendall(b"\x02")
+                except OSError:
+                    return
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
+        thread.start()
+        outcome = post(hasty, f"https://127.0.0.1:{listener.getsockname()[1]}/")
+        over.set()
+        thread.join(5)
+    assert outcome.error_class in ("connect_timeout", "tls")
+    assert outcome.timings.total < 1500
+
+
+def test_plain_http_behind_https_is_a_tls_error(sender) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        outcome = post(sender, f"https://127.0.0.1:{listener.getsockname()[1]}/")
+        thread.join(5)
+    assert (outcome.status, outcome.error_class) == (None, "tls")
+
+
+def test_green_threads_of_eventlet_wait_together(receive, authority) -> None:
+    """The pool that delivers is patched by eventlet: a hundred slow receivers cost the time of one."""
+
+    def slow(connection: socket.socket, received: object) -> bool:
+        time.sleep(0.3)
+        return answer()(connection, received)
+
+    plain = receive(slow)
+    tls = receive(slow, authority.serving())
+    hanging = receive(hang)
+    dripping = receive(drip(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n", b"x"))
+    program = f"""
+        import eventlet
+        eventlet.monkey_patch()
+        import ipaddress, ssl, time, collections
+        from service.webhooks.guard import Guard
+        from service.webhooks.sender import Limits, OutboundRequest, Sender
+
+        def resolver(host, port):
+            time.sleep(0.1)
+            return ["127.0.0.1"]
+
+        def post(work):
+            sender, url = work
+            outcome = sender.send(OutboundRequest(url, b"x" * 1000, {{}}))
+            return outcome.status, outcome.error_class, outcome.reused
+
+        guard = Guard([ipaddress.ip_network("127.0.0.0/8")], resolver)
+        trusting = ssl.create_default_context(cafile={str(authority.certificate)!r})
+        sender = Sender(guard, Limits(connect=3, total=3), trusting)
+        hasty = Sender(guard, Limits(connect=0.5, total=0.5))
+        work = [(sender, {plain.url("plain.example")!r})] * 60
+        work += [(sender, {tls.url("hooks.example.com")!r})] * 20
+        work += [(hasty, {hanging.url()!r}), (hasty, {dripping.url()!r})] * 10
+        work += [(sender, "http://127.0.0.1:1/"), (Sender(Guard()), "http://127.0.0.1/")] * 2
+        pool = eventlet.GreenPool(200)
+        began = time.monotonic()
+        for round in range(2):
+            print(sorted(collections.Counter(pool.imap(post, work)).items(), key=str))
+        print(time.monotonic() - began < 4)
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(program)],
+        cwd=Path(__file__).parents[3],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    failures = [
+        ((200, "timeout", False), 10),
+        ((None, "blocked_address", False), 2),
+        ((None, "connection_refused", False), 2),
+        ((None, "timeout", False), 10),
+    ]
+    first, second, quick = done.stdout.splitlines()
+    assert first == repr(sorted([((200, None, False), 80), *failures], key=str))
+    assert second == repr(sorted([((200, None, True), 80), *failures], key=str))
+    assert quick == "True"

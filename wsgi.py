@@ -1,0 +1,47 @@
+"""The web process: `python wsgi.py`, or `wsgi:app` under a server of its own."""
+
+# ruff: noqa: E402 - what is patched must be patched before anything else is imported
+import os
+
+from dotenv import load_dotenv
+
+load_dotenv()
+if os.environ.get("SOCKETIO_ASYNC_MODE", "eventlet") == "eventlet":
+    import eventlet
+
+    eventlet.monkey_patch()
+
+    from psycogreen.eventlet import patch_psycopg
+
+    patch_psycopg()
+
+import signal
+import sys
+from types import FrameType
+
+from service import create_app
+from service.realtime import realtime
+from service.settings import Settings
+from tasks import load_job_types
+
+settings = Settings.from_env()
+load_job_types()
+app = create_app(settings)
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> None:
+    sys.exit(0)
+
+
+def main() -> None:
+    """Serve until SIGTERM or SIGINT."""
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, _stop)
+    with app.app_context():
+        socketio = realtime().socketio
+    options = {} if settings.async_mode == "eventlet" else {"allow_unsafe_werkzeug": True}
+    socketio.run(app, host=settings.host, port=settings.port, **options)
+
+
+if __name__ == "__main__":
+    main()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kombu import Queue
+from kombu.entity import Queue
 
 from service.settings import Settings
 
@@ -20,7 +20,7 @@ enable_utc = True
 imports = ("tasks.worker", "tasks.delivery", "tasks.housekeeping")
 
 task_default_queue = "default"
-task_queues = [Queue("default"), Queue("delivery"), Queue("housekeeping")]
+task_queues = [Queue(name) for name in ("default", "delivery", "housekeeping")]  # type: ignore[no-untyped-call]
 task_create_missing_queues = False
 task_routes = {
     "tasks.delivery.*": {"queue": "delivery"},

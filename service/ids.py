@@ -15,5 +15,6 @@ def new_id() -> UUID:
 
 def first_id_at(moment: datetime) -> UUID:
     """The smallest UUIDv7 of a moment: the bound of a partition, or of a search by time."""
-    milliseconds = int(moment.timestamp() * 1000)
+    # Nothing was made before 1970, but somebody may search there.
+    milliseconds = max(0, int(moment.timestamp() * 1000))
     return UUID(int=(milliseconds << 80) | (7 << 76) | (2 << 62))

@@ -10,6 +10,7 @@ import structlog
 from celery import Celery
 from celery.result import AsyncResult
 from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from service.redis_client import redis
 
@@ -19,7 +20,7 @@ celery_app = Celery("carillon")
 celery_app.config_from_object("celeryconfig")
 
 # What a broker that is away raises, through kombu or from its client library.
-BROKER_ERRORS = (OperationalError, OSError)
+BROKER_ERRORS = (OperationalError, OSError, RedisError)
 # A wake-up that nobody has taken for this long was lost with its message.
 WAKE_UP_SECONDS = 5
 BROKER_LEVELS = 10
@@ -81,7 +82,15 @@ def _wake_key(task_name: str) -> str:
 def depth(queue: str) -> int:
     """Messages waiting in the broker for a queue."""
     with celery_app.connection_for_read() as connection:
-        return int(connection.default_channel.queue_declare(queue=queue, passive=True).message_count)
+        declared = celery_app.amqp.queues[queue]
+        # Not passively: a queue that nobody has used since the broker was emptied has no messages, and is no error.
+        answer = connection.default_channel.queue_declare(
+            queue=queue,
+            durable=declared.durable,
+            auto_delete=declared.auto_delete,
+            arguments=declared.queue_arguments,
+        )
+        return int(answer.message_count)
 
 
 def queues() -> tuple[str, ...]:

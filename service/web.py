@@ -7,6 +7,7 @@ import json
 import pkgutil
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -18,7 +19,6 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
 
-import service
 from service.accounts.identity import authenticate_request
 from service.errors import (
     BodyTooLarge,
@@ -38,6 +38,7 @@ RETRY_AFTER_SECONDS = 2
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # Deeper than any real payload; the parser itself would give up near a thousand, with a RecursionError.
 MAXIMUM_DEPTH = 64
+ROOMS = Path(__file__).parent
 
 
 class JsonProvider(DefaultJSONProvider):
@@ -90,7 +91,7 @@ def configure_web(app: Flask, settings: Settings) -> None:
 def _blueprints() -> list[Blueprint]:
     """The `blueprint` of each module named `rest` in a room."""
     found = []
-    for room in pkgutil.iter_modules(service.__path__, "service."):
+    for room in pkgutil.iter_modules([str(ROOMS)], "service."):
         if not room.ispkg:
             continue
         package = importlib.import_module(room.name)

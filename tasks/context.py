@@ -35,7 +35,7 @@ class JobContext:
         self._attempt = attempt
         self._task = task
         self._task_id = task.request.id
-        self._reporter = Reporter(self._send)
+        self._reporter = attempt.reporter = Reporter(self._send)
         self._started_at = time.monotonic()
         self._webhook_at = 0.0
         self._lines: list[tuple[str, str, Any]] = []
@@ -67,11 +67,22 @@ class JobContext:
         Call it as often as you like: ten a second leave the process, the last one always does. Raises JobCancelled
         when somebody cancelled the job.
         """
+        self._reporter.report(self._report(current, total, message, detail))
+
+    def stage(self, current: float, total: float, message: str, detail: str | None = None) -> None:
+        """Enter a named stage of the job: like `progress`, but told even when the next one follows at once."""
+        self._reporter.report_stage(self._report(current, total, message, detail))
+
+    def _report(self, current: float, total: float, message: str | None, detail: str | None) -> Report:
         self.check_cancelled()
         share = min(max(current / total, 0.0), 1.0) if total > 0 else 0.0
-        report: Report = {"current": current, "total": total, "percentage": round(share * 100, 1)}
-        if report["percentage"] == int(report["percentage"]):
-            report["percentage"] = int(report["percentage"])
+        percentage = round(share * 100, 1)
+        whole = int(percentage)
+        report: Report = {
+            "current": current,
+            "total": total,
+            "percentage": whole if whole == percentage else percentage,
+        }
         if message is not None:
             report["message"] = message
         if detail is not None:
@@ -80,11 +91,7 @@ class JobContext:
             elapsed = time.monotonic() - self._started_at
             report["etaSeconds"] = round(elapsed / share - elapsed, 1)
         self._attempt.progress = report
-        self._reporter.report(report)
-
-    def stage(self, percentage: float, message: str, detail: str | None = None) -> None:
-        """Enter a named stage of the job, so many per cent of the way."""
-        self.progress(percentage, 100, message, detail)
+        return report
 
     def track(self, items: Iterable[T], message: str | None = None, total: int | None = None) -> Iterator[T]:
         """The items one by one, with progress after each; `total` where they have no length."""
@@ -129,7 +136,7 @@ class JobContext:
             until_written(lambda: add_logs(self.job_id, self.attempt, lines))
 
     def _send(self, report: Report) -> None:
-        # The timer's thread has no context of its own.
+        # The thread that sends what was held back has no context of its own.
         with flask_app().app_context():
             self._task.update_state(task_id=self._task_id, state="PROGRESS", meta=report)
             row = self._attempt.row

@@ -8,16 +8,17 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import cache, lru_cache
+from typing import Any
 
 import structlog
 from eventlet.greenpool import GreenPool
 from eventlet.queue import Empty, LightQueue
 from redis.exceptions import RedisError
-from service.notifications.channel_messages import send_due_messages
 
 from service.clock import utcnow
 from service.crypto import decrypt
 from service.database import Row
+from service.notifications.channel_messages import send_due_messages
 from service.notifier.channels.webhook import DELIVERY_TASK
 from service.queue import awake, celery_app
 from service.settings import current_settings
@@ -133,7 +134,7 @@ def _outcome(
     *,
     delay: float | None = None,
     disables: bool = False,
-    record: dict[str, object] | None = None,
+    record: dict[str, Any] | None = None,
 ) -> Attempted:
     return Attempted(
         delivery_id=str(row["id"]),

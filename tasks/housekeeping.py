@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
-from service.accounts.actions import delete_expired_tokens
-from service.notifications.channel_messages import messages_are_due
 from sqlalchemy.exc import OperationalError
 
+from service.accounts.actions import delete_expired_tokens
 from service.jobs import lifecycle
+from service.notifications.channel_messages import messages_are_due
 from service.operations.partitions import prepare_partitions as make_partitions
 from service.queue import BROKER_ERRORS, celery_app, wake
 from service.webhooks.outbox import deliveries_are_due

@@ -1,7 +1,8 @@
-"""The attempts this process runs, and the thread that holds on to them.
+"""The attempts this process runs, and the thread that looks after them.
 
-A job is held by a lease of 30 s in SQL. The thread renews it every 10 s, and looks every 2 s whether somebody asked to
-cancel the job or gave it to another worker. A process that dies stops renewing, and the job is rescued.
+It sends the progress that was held back, and it holds on to the jobs: a job is held by a lease of 30 s in SQL. The
+thread renews it every 10 s, and looks every 2 s whether somebody asked to cancel the job or gave it to another worker.
+A process that dies stops renewing, and the job is rescued.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from service.events import JobRow
 from service.jobs.lifecycle import read_attempt, renew_lease
 from tasks.application import flask_app
+from tasks.progress import INTERVAL_SECONDS, Reporter
 
 log = structlog.get_logger(__name__)
 
+TICK_SECONDS = INTERVAL_SECONDS
 LOOK_SECONDS = 2.0
 RENEW_SECONDS = 10.0
 # Longer than a restart of PostgreSQL; after that the rescue finds what could not be written.
@@ -40,6 +43,7 @@ class Attempt:
 
     row: JobRow
     progress: Mapping[str, Any] | None = None
+    reporter: Reporter | None = None
     cancel_requested: threading.Event = field(default_factory=threading.Event)
     lost: threading.Event = field(default_factory=threading.Event)
     looked_at: float = field(default_factory=time.monotonic)
@@ -96,9 +100,11 @@ def _attend() -> None:
         if not _attempts:
             _wanted.clear()
             _wanted.wait()
-        time.sleep(LOOK_SECONDS / 4)
+        time.sleep(TICK_SECONDS)
         now = time.monotonic()
         for attempt in list(_attempts.values()):
+            if attempt.reporter is not None:
+                attempt.reporter.flush_due()
             if now - attempt.looked_at >= LOOK_SECONDS:
                 attempt.looked_at = now
                 _look_after(attempt, now)

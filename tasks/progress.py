@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -11,54 +12,56 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
-INTERVAL_SECONDS = 0.1
+# Contract, "Numbered events": at most 10 a second per job.
+REPORTS_A_SECOND = 10
+INTERVAL_SECONDS = 1 / REPORTS_A_SECOND
 
 Report = dict[str, Any]
 
 
 class Reporter:
-    """Sends the first report at once and then the newest one each interval; `close` sends what is left."""
+    """Sends the first report at once and then the newest one each interval.
+
+    Somebody must call `flush_due` while the job runs, and `close` when it ends.
+    """
 
     def __init__(self, send: Callable[[Report], None]) -> None:
         self._send = send
         self._lock = threading.Lock()
         self._pending: Report | None = None
-        self._sent_at = 0.0
-        self._timer: threading.Timer | None = None
+        self._sent: deque[float] = deque([float("-inf")] * REPORTS_A_SECOND, REPORTS_A_SECOND)
 
     def report(self, report: Report) -> None:
-        """Send this report now, or a newer one within the interval."""
+        """Send this report, now or within the interval, unless a newer one comes first."""
         with self._lock:
-            wait = self._sent_at + INTERVAL_SECONDS - time.monotonic()
-            if wait <= 0:
-                self._pending = None
+            if self._sent[-1] + INTERVAL_SECONDS <= time.monotonic():
                 self._send_now(report)
-                return
-            self._pending = report
-            if self._timer is None:
-                self._timer = threading.Timer(wait, self._flush)
-                self._timer.daemon = True
-                self._timer.start()
+            else:
+                self._pending = report
+
+    def report_stage(self, report: Report) -> None:
+        """Send this report now: stages are few and each is told, unless there are more than ten a second."""
+        with self._lock:
+            if self._sent[0] + 1.0 <= time.monotonic():
+                self._send_now(report)
+            else:
+                self._pending = report
+
+    def flush_due(self) -> None:
+        """Send what has waited for its interval."""
+        with self._lock:
+            if self._pending is not None and self._sent[-1] + INTERVAL_SECONDS <= time.monotonic():
+                self._send_now(self._pending)
 
     def close(self) -> None:
-        """Send what waits; nothing leaves after this."""
+        """Send what waits, whatever the interval."""
         with self._lock:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
             if self._pending is not None:
-                report, self._pending = self._pending, None
-                self._send_now(report)
-
-    def _flush(self) -> None:
-        with self._lock:
-            self._timer = None
-            if self._pending is not None:
-                report, self._pending = self._pending, None
-                self._send_now(report)
+                self._send_now(self._pending)
 
     def _send_now(self, report: Report) -> None:
-        self._sent_at = time.monotonic()
+        self._pending = None
+        self._sent.append(time.monotonic())
         try:
             self._send(report)
         except Exception:

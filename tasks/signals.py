@@ -15,15 +15,18 @@ from uuid import UUID
 import structlog
 from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
 from celery import Task, signals
+from redis.exceptions import RedisError
+from sqlalchemy import text
 
 from service.database import db
 from service.jobs.errors import PermanentError
 from service.jobs.lifecycle import complete_job, fail_job, lose_attempt, start_job
 from service.operations.workers import note_worker
 from service.queue import job_and_attempt
+from service.redis_client import redis
 from tasks.application import flask_app
 from tasks.base import JobTask
-from tasks.lease import hold, last_progress, until_written
+from tasks.lease import DATABASE_AWAY, hold, last_progress, until_written
 
 log = structlog.get_logger(__name__)
 
@@ -48,9 +51,14 @@ def keep_our_logs(**_: Any) -> None:
 
 
 def forget_inherited_connections(**_: Any) -> None:
-    """A forked child must not talk on its parent's connections."""
+    """A forked child must not talk on its parent's connections; it makes its own before the first job needs them."""
     with flask_app().app_context():
         db.engine.dispose(close=False)
+        try:
+            db.session.execute(text("SELECT 1"))
+            redis().ping()
+        except (*DATABASE_AWAY, RedisError, OSError) as error:
+            log.warning("not_warmed_up", error=str(error).splitlines()[0])
 
 
 def begin_heartbeat(sender: Any, **_: Any) -> None:

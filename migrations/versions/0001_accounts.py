@@ -37,9 +37,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["organization_id"], ["organizations.id"], name=op.f("fk_users_organization_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_users")),
         sa.UniqueConstraint("email", name=op.f("uq_users_email")),
-        sa.UniqueConstraint("username", name=op.f("uq_users_username")),
     )
     op.create_index(op.f("ix_users_organization_id"), "users", ["organization_id"])
+    op.create_index("uq_users_lower_username", "users", [sa.literal_column("lower(username)")], unique=True)
     op.create_table(
         "password_resets",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -75,6 +75,7 @@ def downgrade() -> None:
     op.drop_table("refresh_tokens")
     op.drop_index(op.f("ix_password_resets_user_id"), table_name="password_resets")
     op.drop_table("password_resets")
+    op.drop_index("uq_users_lower_username", table_name="users")
     op.drop_index(op.f("ix_users_organization_id"), table_name="users")
     op.drop_table("users")
     op.drop_table("organizations")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Text, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, Text, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -28,10 +28,12 @@ class User(Base):
     """Somebody who logs in; `roles` holds words of `service.accounts.roles`."""
 
     __tablename__ = "users"
+    # Kept as it was typed, and yet nobody can pass for somebody else by other capitals.
+    __table_args__ = (Index("uq_users_lower_username", text("lower(username)"), unique=True),)
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"), index=True)
-    username: Mapped[str] = mapped_column(Text, unique=True)
+    username: Mapped[str] = mapped_column(Text)
     email: Mapped[str] = mapped_column(Text, unique=True)
     phone: Mapped[str | None] = mapped_column(Text)
     password_hash: Mapped[str] = mapped_column(Text)

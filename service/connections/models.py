@@ -6,12 +6,24 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Text, UniqueConstraint
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import ForeignKey, Text, UniqueConstraint, select
+from sqlalchemy.orm import Mapped, column_property, mapped_column
 
 from service.clock import utcnow
 from service.database import Base
 from service.ids import new_id
+
+
+class ConnectionSchema(Base):
+    """The schema of a connection as the last `schema-rebuild` saw it."""
+
+    __tablename__ = "connection_schema_cache"
+
+    connection_id: Mapped[UUID] = mapped_column(ForeignKey("connections.id", ondelete="CASCADE"), primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(Text)
+    schema: Mapped[dict[str, Any]]
+    job_id: Mapped[UUID]
+    rebuilt_at: Mapped[datetime]
 
 
 class Connection(Base):
@@ -27,15 +39,9 @@ class Connection(Base):
     url: Mapped[bytes]
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
     updated_at: Mapped[datetime] = mapped_column(default=utcnow, onupdate=utcnow)
-
-
-class ConnectionSchema(Base):
-    """The schema of a connection as the last `schema-rebuild` saw it."""
-
-    __tablename__ = "connection_schema_cache"
-
-    connection_id: Mapped[UUID] = mapped_column(ForeignKey("connections.id", ondelete="CASCADE"), primary_key=True)
-    fingerprint: Mapped[str] = mapped_column(Text)
-    schema: Mapped[dict[str, Any]]
-    job_id: Mapped[UUID]
-    rebuilt_at: Mapped[datetime]
+    schema_rebuilt_at: Mapped[datetime | None] = column_property(
+        select(ConnectionSchema.rebuilt_at)
+        .where(ConnectionSchema.connection_id == id)
+        .correlate_except(ConnectionSchema)
+        .scalar_subquery()
+    )

@@ -151,7 +151,8 @@ def cancel_job(job_id: UUID, reason: str | None = None) -> JobRow:
 
 RETRY = f"""
 UPDATE jobs SET status = 'queued', error = NULL, progress = NULL, completed_at = NULL, cancel_requested_at = NULL,
-    cancel_reason = NULL, max_attempts = attempt - rescues + retry_limit + 1, dispatched_at = %(now)s, version = version + 1
+    cancel_reason = NULL, max_attempts = attempt - rescues + retry_limit + 1, dispatched_at = %(now)s,
+    version = version + 1
 WHERE id = %(id)s AND status IN ('failed', 'cancelled')
 RETURNING {COLUMNS}
 """

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import structlog
 from redis.exceptions import RedisError
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, any_, func, literal, select
 
 from service.accounts.identity import Identity
 from service.clock import isoformat
@@ -45,7 +45,8 @@ class JobFilter:
 
 def visible_job(job_id: UUID, identity: Identity) -> JobRow:
     """A job that somebody may see; raises JobNotFound across tenants, NotAllowed within one."""
-    row = db.session.execute(select(*_COLUMNS).where(Job.id == job_id)).mappings().one_or_none()
+    found = db.session.execute(select(*_COLUMNS).where(Job.id == job_id)).mappings().one_or_none()
+    row = None if found is None else dict(found)
     if row is None or row["organization_id"] != identity.organization_id:
         raise JobNotFound
     if row["user_id"] != identity.user_id and not identity.is_operator:
@@ -73,7 +74,7 @@ def list_jobs(identity: Identity, wanted: JobFilter, page: Page) -> tuple[list[J
     if wanted.type:
         query = query.where(Job.type == wanted.type)
     if wanted.tag:
-        query = query.where(Job.tags.any(wanted.tag))  # type: ignore[arg-type]  # any() of an ARRAY takes the element
+        query = query.where(literal(wanted.tag) == any_(Job.tags))
     if wanted.queue:
         query = query.where(Job.queue == wanted.queue)
     # The id holds the time it was made: a range of ids is a range of time, on the index that sorts the list.
@@ -84,8 +85,12 @@ def list_jobs(identity: Identity, wanted: JobFilter, page: Page) -> tuple[list[J
     if wanted.q:
         query = query.where(Job.name.icontains(wanted.q, autoescape=True))
     total = db.session.scalar(select(func.count()).select_from(query.subquery())) or 0
-    rows = db.session.execute(query.order_by(Job.id.desc()).limit(page.limit).offset(page.offset)).mappings()
+    rows = _rows(query.order_by(Job.id.desc()).limit(page.limit).offset(page.offset))
     return [with_live_progress(row) for row in rows], total
+
+
+def _rows(query: Select[Any]) -> list[JobRow]:
+    return [dict(row) for row in db.session.execute(query).mappings()]
 
 
 def _visible(identity: Identity) -> Select[Any]:
@@ -98,15 +103,14 @@ def _visible(identity: Identity) -> Select[Any]:
 def executions(job_id: UUID) -> Sequence[JobRow]:
     """The finished attempts of a job, first to last."""
     query = select(*JobExecution.__table__.columns).where(JobExecution.job_id == job_id)
-    return list(db.session.execute(query.order_by(JobExecution.attempt)).mappings())
+    return _rows(query.order_by(JobExecution.attempt))
 
 
 def logs(job_id: UUID, page: Page) -> tuple[list[JobRow], int]:
     """A page of a job's log lines, first to last, and how many there are in all."""
     query = select(*JobLog.__table__.columns).where(JobLog.job_id == job_id)
     total = db.session.scalar(select(func.count()).select_from(query.subquery())) or 0
-    rows = db.session.execute(query.order_by(JobLog.id).limit(page.limit).offset(page.offset)).mappings()
-    return list(rows), total
+    return _rows(query.order_by(JobLog.id).limit(page.limit).offset(page.offset)), total
 
 
 def health() -> dict[str, Any]:

@@ -138,11 +138,12 @@ def _job_type_json(kind: JobType) -> dict[str, Any]:
     plugin = MarshmallowPlugin()
     APISpec(title="", version="", openapi_version="3.0.3", plugins=[plugin])
     assert plugin.converter is not None
+    schema = plugin.converter.schema2jsonschema(kind.payload)  # type: ignore[no-untyped-call]  # apispec has no types there
     return {
         "name": kind.name,
         "title": kind.title,
         "description": kind.description,
-        "payload": {**plugin.converter.schema2jsonschema(kind.payload), "additionalProperties": False},
+        "payload": {**schema, "additionalProperties": False},
         "stages": list(kind.stages),
         "defaults": {
             "queue": kind.queue,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import cast
 
 import structlog
 from redis.exceptions import RedisError
@@ -37,4 +38,5 @@ def note_worker(name: str, queues: Sequence[str]) -> None:
 def workers_alive(queue: str) -> list[str]:
     """Names of the workers that serve a queue; raises RedisError."""
     since = time.time() - ALIVE_SECONDS
-    return [name.decode() for name in redis().zrangebyscore(_key(queue), since, "+inf")]
+    names = cast(list[bytes], redis().zrangebyscore(_key(queue), since, "+inf"))
+    return [name.decode() for name in names]

@@ -40,7 +40,6 @@ def serve_sockets(app: Flask, settings: Settings) -> None:
     gateway = Gateway(app, socketio, settings.redis_url)
     namespace = DefaultNamespace(app, socketio, gateway)
     app.extensions["carillon_realtime"] = Realtime(socketio, namespace)
-    gateway.start()
     namespace.register()
 
 

@@ -54,11 +54,7 @@ class Gateway:
         self._lock = threading.Lock()
         self._pubsub: PubSub | None = None
         self._heard_at = time.monotonic()
-
-    def start(self) -> None:
-        """Begin to listen, in the background."""
-        self._socketio.start_background_task(self._listen)
-        self._socketio.start_background_task(self._beat)
+        self._listens = False
 
     def join(self, sid: str, user_id: str, last_event_id: EventId | None, *, resumes: bool) -> EventId | None:
         """Let a socket hear a user's events, after those it missed since `last_event_id` where it `resumes`.
@@ -95,6 +91,11 @@ class Gateway:
             followed = self._users.setdefault(user_id, _Followed())
             followed.sockets += 1
             is_new = followed.sockets == 1
+            if not self._listens:
+                # A process without sockets, such as one that only prints its routes, needs no listener.
+                self._listens = True
+                self._socketio.start_background_task(self._listen)
+                self._socketio.start_background_task(self._beat)
         if is_new:
             self._command("subscribe", user_id)
         return followed
@@ -141,7 +142,7 @@ class Gateway:
                 self._socketio.sleep(RECONNECT_SECONDS)
 
     def _listen_once(self) -> None:
-        pubsub = self._redis.pubsub()
+        pubsub: PubSub = self._redis.pubsub()  # type: ignore[no-untyped-call]  # redis-py has no types there
         try:
             with self._lock:
                 users = list(self._users)

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import structlog
 from redis.exceptions import NoScriptError, RedisError
@@ -163,7 +163,7 @@ def read_after(user_id: str, last: EventId) -> list[Event] | None:
         return None
     if last.seq == newest.seq:
         return []
-    rows = redis().xrange(_keys(user_id)[1], f"({last}", "+")
+    rows = cast(list[tuple[bytes, dict[bytes, bytes]]], redis().xrange(_keys(user_id)[1], f"({last}", "+"))
     events = [Event(_event_id(row_id), json.loads(fields[b"e"])) for row_id, fields in rows]
     # The oldest may have been trimmed, and an epoch may have begun since the head was read.
     if not events or events[0].id != EventId(last.epoch, last.seq + 1) or events[-1].id.epoch != last.epoch:

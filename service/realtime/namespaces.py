@@ -63,6 +63,7 @@ class DefaultNamespace:
         self._socketio = socketio
         self._gateway = gateway
         self._sessions: dict[str, Session] = {}
+        self._sweeps = False
 
     @property
     def connected(self) -> int:
@@ -70,16 +71,18 @@ class DefaultNamespace:
         return len(self._sessions)
 
     def register(self) -> None:
-        """Have the server call the handlers, and watch over tokens."""
+        """Have the server call the handlers."""
         self._socketio.on_event("connect", self._connect)
         self._socketio.on_event("disconnect", self._disconnect)
         self._socketio.on_event("authenticate", self._acknowledged(self._authenticate))
         self._socketio.on_event("subscribe:job", self._acknowledged(self._subscribe))
         self._socketio.on_event("unsubscribe:job", self._acknowledged(self._unsubscribe))
-        self._socketio.start_background_task(self._sweep)
 
     def _connect(self, auth: Any = None) -> None:
         session = self._sessions[request.sid] = Session(connected_at=time.time())  # type: ignore[attr-defined]
+        if not self._sweeps:
+            self._sweeps = True
+            self._socketio.start_background_task(self._sweep)
         if not isinstance(auth, dict) or "token" not in auth:
             return
         try:

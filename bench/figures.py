@@ -1,0 +1,105 @@
+"""Numbers of a run: medians, percentiles, ratios, and the bars they are held against."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.cpu import Usage
+from bench.results import Results
+
+# What others reached over HTTP on two cores of another run (docs: guarantees, "Speed"), jobs a second.
+OTHERS = {
+    "Flask-SocketIO and Celery, wired by hand": 121,
+    "Express, BullMQ and Socket.IO, notifications stored": 549,
+    "the same, tuned by hand": 1_078,
+}
+PERCENTILES = (50.0, 95.0, 99.0, 100.0)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A figure over rounds."""
+
+    least: float
+    median: float
+    most: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """The spread of some values; all nought where there are none."""
+        return cls(min(values), statistics.median(values), max(values)) if values else cls(0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A figure beside what it should be."""
+
+    what: str
+    unit: str
+    figure: float
+    bar: float
+    # Whether more is better.
+    at_least: bool
+
+    @property
+    def passes(self) -> bool:
+        """Whether the figure is good enough."""
+        return self.figure >= self.bar if self.at_least else self.figure <= self.bar
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The nearest-rank percentile of sorted values; NaN of none."""
+    if not values:
+        return math.nan
+    return values[max(0, math.ceil(share / 100 * len(values)) - 1)]
+
+
+def pair_ratios(results: Results) -> list[float]:
+    """Carillon's rate over bare Celery's, of each pair of rounds."""
+    pairs = zip(results.worker, results.bare, strict=True)
+    return [ours.rate / bare.rate for ours, bare in pairs if bare.rate]
+
+
+def ratio_of_medians(results: Results) -> float:
+    """The median of Carillon's rounds over that of bare Celery's."""
+    bare = Spread.of([each.rate for each in results.bare]).median
+    return Spread.of([each.rate for each in results.worker]).median / bare if bare else 0.0
+
+
+def saturation(results: Results) -> Spread:
+    """Jobs a second, everything on, over HTTP."""
+    return Spread.of([each.rate for each in results.saturation])
+
+
+def bars(results: Results) -> list[Bar]:
+    """The figures that have a bar."""
+    found = [
+        Bar("worker side, of bare Celery's rate", "", ratio_of_medians(results), 0.7, at_least=True),
+        Bar("over HTTP at saturation", "jobs/s", saturation(results).median, 1_078, at_least=True),
+    ]
+    if results.latency:
+        socket, webhook = results.latency.socket, results.latency.webhook
+        found += [
+            Bar("202 to job:completed at the socket, p50", "ms", percentile(socket, 50), 8, at_least=False),
+            Bar("202 to job:completed at the socket, p99", "ms", percentile(socket, 99), 25, at_least=False),
+            Bar("202 to the webhook, p99", "ms", percentile(webhook, 99), 40, at_least=False),
+        ]
+    return found
+
+
+def cpu_per_job(usages: Sequence[tuple[Usage, int]]) -> dict[str, float]:
+    """Milliseconds of CPU a job by process, the median over rounds `(usage, jobs)`."""
+    names = {name: None for usage, _ in usages for name in usage.cpu}
+    return {
+        name: statistics.median(usage.cpu.get(name, 0.0) * 1000 / jobs for usage, jobs in usages if jobs)
+        for name in names
+    }
+
+
+def peak_memory(usages: Sequence[Usage]) -> dict[str, float]:
+    """MiB by process, the most of all rounds."""
+    names = {name: None for usage in usages for name in usage.memory}
+    return {name: max(usage.memory.get(name, 0.0) for usage in usages) for name in names}

@@ -1,0 +1,24 @@
+"""Everything a run found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bench.baseline import BareRound
+from bench.options import Options
+from bench.rounds import LatencyRound, SaturationRound, WorkerRound
+from bench.surroundings import Surroundings
+
+
+@dataclass
+class Results:
+    """Filled round by round; what the time did not suffice for is missing."""
+
+    options: Options
+    surroundings: Surroundings
+    durability: dict[str, str] = field(default_factory=dict)
+    worker: list[WorkerRound] = field(default_factory=list)
+    bare: list[BareRound] = field(default_factory=list)
+    saturation: list[SaturationRound] = field(default_factory=list)
+    latency: LatencyRound | None = None
+    seconds: float = 0.0

@@ -1,0 +1,70 @@
+"""Two platforms for all acceptance tests: one that nothing happens to, and one that suffers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.platform import Platform
+from tests.acceptance.receiver import Receiver
+
+NODE_FOLDER = Path(__file__).with_name("node")
+
+
+@pytest.fixture(scope="session")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """A whole platform in good order."""
+    with Platform(tmp_path_factory.mktemp("platform")) as platform:
+        yield platform
+
+
+@pytest.fixture(scope="session")
+def suffering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """A whole platform that the fault tests stop, kill and restart; each leaves it healthy."""
+    with Platform(tmp_path_factory.mktemp("suffering")) as platform:
+        yield platform
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A webhook receiver that accepts everything."""
+    with Receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="session")
+def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the Node client and the npm packages it needs."""
+    if not shutil.which("npm"):
+        _without("Node and npm are not installed")
+    folder = tmp_path_factory.mktemp("node") / "client"
+    shutil.copytree(NODE_FOLDER, folder, ignore=shutil.ignore_patterns("node_modules"))
+    command = ["npm", "ci", "--no-audit", "--no-fund", "--prefer-offline"]
+    outcome = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=100)
+    if outcome.returncode:
+        _without(f"npm could not install socket.io-client:\n{outcome.stderr}")
+    return folder
+
+
+def _without(reason: str) -> None:
+    """A missing service skips a test on a laptop and fails it where green has to mean tested."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Show with a failure what the processes of its platform said."""
+    report = yield
+    if report.failed:
+        for value in getattr(item, "funcargs", {}).values():
+            if isinstance(value, Platform):
+                report.sections.extend((f"end of the log of {name}", tail) for name, tail in value.logs())
+    return report

@@ -1,0 +1,235 @@
+"""Every step of a job's way in SQL: claims, fences, endings, rescue, release."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from flask import Flask
+from sqlalchemy import select, update
+
+from service.clock import utcnow
+from service.database import db, transaction
+from service.jobs import lifecycle
+from service.jobs.actions import Submission, cancel_job, retry_job, submit_job
+from service.jobs.errors import JobNotCancellable, JobNotRetryable
+from service.jobs.models import Job, JobExecution
+from service.jobs.states import MOVES, STATUSES
+from service.queue import celery_app
+from tests.conftest import Account, MakeUser
+
+pytestmark = pytest.mark.usefixtures("in_app")
+
+FAILURE = {"code": "value_error", "message": "no", "retryable": True}
+PERMANENT = {"code": "gone", "message": "never", "retryable": False}
+
+
+def submit(user: Account, **options: Any) -> UUID:
+    """A queued demo job of a user."""
+    submission = Submission(type="demo-steps", payload={"steps": 1}, **options)
+    row = submit_job(submission, organization_id=user.organization_id, user_id=user.id)
+    return UUID(str(row["id"]))
+
+
+def job(job_id: UUID) -> Job:
+    """The job as it stands in the database now."""
+    db.session.rollback()
+    return db.session.scalars(select(Job).where(Job.id == job_id).execution_options(populate_existing=True)).one()
+
+
+def executions(job_id: UUID) -> list[tuple[int, str]]:
+    """(attempt, status) of each finished attempt."""
+    query = select(JobExecution).where(JobExecution.job_id == job_id).order_by(JobExecution.attempt)
+    return [(each.attempt, each.status) for each in db.session.scalars(query)]
+
+
+def test_a_job_is_claimed_once(make_user: MakeUser) -> None:
+    job_id = submit(make_user())
+    first = lifecycle.start_job(job_id, 1, "worker-1")
+    assert first is not None
+    assert (first["status"], first["attempt"], first["worker"]) == ("active", 1, "worker-1")
+    assert lifecycle.start_job(job_id, 1, "worker-2") is None
+
+
+def test_of_many_claims_at_once_one_wins(app: Flask, make_user: MakeUser) -> None:
+    job_id = submit(make_user())
+    barrier = threading.Barrier(8)
+    won: list[bool] = []
+
+    def claim() -> None:
+        with app.app_context():
+            barrier.wait()
+            won.append(lifecycle.start_job(job_id, 1, "w") is not None)
+
+    threads = [threading.Thread(target=claim) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(won) == [False] * 7 + [True]
+
+
+def test_a_message_of_another_attempt_claims_nothing(make_user: MakeUser) -> None:
+    job_id = submit(make_user())
+    assert lifecycle.start_job(job_id, 2, "w") is None
+    lifecycle.start_job(job_id, 1, "w")
+    lifecycle.fail_job(job_id, 1, FAILURE)
+    with transaction() as session:
+        session.execute(update(Job).where(Job.id == job_id).values(next_attempt_at=utcnow()))
+    lifecycle.release_due()
+    assert lifecycle.start_job(job_id, 1, "w") is None, "the message of the first attempt came again"
+    assert lifecycle.start_job(job_id, 2, "w") is not None
+
+
+def test_the_end_is_written_once(make_user: MakeUser) -> None:
+    job_id = submit(make_user())
+    lifecycle.start_job(job_id, 1, "w")
+    done = lifecycle.complete_job(job_id, 1, {"n": 1}, {"current": 1, "total": 1, "percentage": 100})
+    assert done is not None
+    assert lifecycle.complete_job(job_id, 1, {"n": 2}) is None
+    assert lifecycle.fail_job(job_id, 1, FAILURE) is None
+    ended = job(job_id)
+    assert (ended.status, ended.result, ended.version) == ("completed", {"n": 1}, 3)
+    assert ended.progress == {"current": 1, "total": 1, "percentage": 100}
+    assert executions(job_id) == [(1, "completed")]
+
+
+def test_a_result_may_be_any_json(make_user: MakeUser) -> None:
+    for result in (None, "text", 0, False, [1, "two"], {"ü": "\u2603"}):
+        job_id = submit(make_user())
+        lifecycle.start_job(job_id, 1, "w")
+        lifecycle.complete_job(job_id, 1, result)
+        assert job(job_id).result == result
+
+
+def test_a_failure_is_retried_until_the_attempts_are_spent(make_user: MakeUser) -> None:
+    job_id = submit(make_user(), retry_limit=1, retry_delay=100.0, retry_strategy="fixed")
+    lifecycle.start_job(job_id, 1, "w")
+    lifecycle.fail_job(job_id, 1, FAILURE, "Traceback …")
+    waiting = job(job_id)
+    assert waiting.status == "retrying"
+    assert waiting.next_attempt_at is not None
+    assert timedelta(seconds=85) < waiting.next_attempt_at - utcnow() < timedelta(seconds=115)
+    with transaction() as session:
+        session.execute(update(Job).where(Job.id == job_id).values(next_attempt_at=utcnow()))
+    lifecycle.release_due()
+    assert job(job_id).status == "queued"
+    lifecycle.start_job(job_id, 2, "w")
+    lifecycle.fail_job(job_id, 2, FAILURE)
+    dead = job(job_id)
+    assert dead.status == "failed"
+    assert dead.error == FAILURE
+    assert executions(job_id) == [(1, "failed"), (2, "failed")]
+
+
+def test_a_permanent_failure_is_final_at_once(make_user: MakeUser) -> None:
+    job_id = submit(make_user(), retry_limit=5)
+    lifecycle.start_job(job_id, 1, "w")
+    lifecycle.fail_job(job_id, 1, PERMANENT)
+    assert job(job_id).status == "failed"
+
+
+def test_a_dead_letter_gets_a_full_round_when_it_is_retried(make_user: MakeUser) -> None:
+    job_id = submit(make_user(), retry_limit=0)
+    for attempt in (1, 2, 3):
+        lifecycle.start_job(job_id, attempt, "w")
+        lifecycle.fail_job(job_id, attempt, FAILURE)
+        assert job(job_id).status == "failed"
+        retry_job(job_id)
+        again = job(job_id)
+        assert (again.status, again.error, again.max_attempts) == ("queued", None, attempt + 1)
+    with pytest.raises(JobNotRetryable):
+        retry_job(job_id)
+
+
+def test_waiting_jobs_are_cancelled_at_once_and_running_ones_asked(make_user: MakeUser) -> None:
+    user = make_user()
+    queued = submit(user)
+    later = submit(user, run_at=utcnow() + timedelta(hours=1))
+    assert job(later).status == "scheduled"
+    for job_id in (queued, later):
+        assert cancel_job(job_id, "no need")["status"] == "cancelled"
+        assert job(job_id).cancel_reason == "no need"
+        with pytest.raises(JobNotCancellable):
+            cancel_job(job_id)
+        assert lifecycle.start_job(job_id, 1, "w") is None
+    running = submit(user)
+    lifecycle.start_job(running, 1, "w")
+    assert cancel_job(running, "stop")["status"] == "active"
+    seen = lifecycle.read_attempt(running, 1)
+    assert seen is not None
+    assert seen["cancel_requested_at"] is not None
+    lifecycle.stop_job(running, 1)
+    assert job(running).status == "cancelled"
+    assert lifecycle.complete_job(running, 1, {}) is None, "cancelled never becomes completed"
+
+
+def test_a_cancelled_job_that_fails_is_not_tried_again(make_user: MakeUser) -> None:
+    job_id = submit(make_user(), retry_limit=5)
+    lifecycle.start_job(job_id, 1, "w")
+    cancel_job(job_id)
+    lifecycle.fail_job(job_id, 1, FAILURE)
+    assert job(job_id).status == "cancelled"
+
+
+def test_the_job_of_a_dead_worker_runs_again_without_spending_an_attempt(make_user: MakeUser) -> None:
+    job_id = submit(make_user(), retry_limit=0)
+    lifecycle.start_job(job_id, 1, "w")
+    with transaction() as session:
+        session.execute(update(Job).where(Job.id == job_id).values(lease_expires_at=utcnow()))
+    assert lifecycle.rescue() >= 1
+    assert job(job_id).status == "queued"
+    assert lifecycle.complete_job(job_id, 1, "late") is None, "the dead worker was only slow: its fence has moved"
+    lifecycle.start_job(job_id, 2, "w")
+    lifecycle.fail_job(job_id, 2, FAILURE)
+    assert job(job_id).status == "failed", "its own failure does spend the attempt"
+    assert executions(job_id) == [(1, "lost"), (2, "failed")]
+
+
+def test_poison_is_not_rescued_for_ever(make_user: MakeUser) -> None:
+    job_id = submit(make_user())
+    for attempt in range(1, lifecycle.RESCUE_CAP + 2):
+        lifecycle.start_job(job_id, attempt, "w")
+        lifecycle.lose_attempt(job_id, attempt)
+    dead = job(job_id)
+    assert dead.status == "failed"
+    assert dead.error is not None
+    assert dead.error["code"] == "worker_lost"
+
+
+def test_a_rescue_uses_the_result_that_could_not_be_written(make_user: MakeUser) -> None:
+    job_id = submit(make_user())
+    lifecycle.start_job(job_id, 1, "w")
+    celery_app.backend.store_result(f"{job_id}.1", {"kept": True}, "SUCCESS")
+    with transaction() as session:
+        session.execute(update(Job).where(Job.id == job_id).values(lease_expires_at=utcnow()))
+    lifecycle.rescue()
+    assert (job(job_id).status, job(job_id).result) == ("completed", {"kept": True})
+
+
+def test_relay_sends_what_the_broker_lost_and_no_more(make_user: MakeUser, app: Flask) -> None:
+    user = make_user()
+    lifecycle.relay()
+    with celery_app.connection_for_write() as connection:
+        connection.default_channel.queue_purge("default")
+    old = utcnow() - timedelta(minutes=1)
+    jobs = [submit(user) for _ in range(5)]
+    with transaction() as session:
+        # Whatever other tests left queued is not of this one.
+        session.execute(
+            update(Job).where(Job.status == "queued", Job.user_id != user.id).values(dispatched_at=utcnow())
+        )
+        session.execute(update(Job).where(Job.id.in_(jobs)).values(dispatched_at=old))
+    assert lifecycle.relay() == 0, "the messages are there"
+    with celery_app.connection_for_write() as connection:
+        connection.default_channel.queue_purge("default")
+    assert lifecycle.relay() == 5
+    assert lifecycle.relay() == 0, "they have been sent a moment ago"
+
+
+def test_every_move_in_sql_is_one_that_the_states_allow() -> None:
+    assert set(MOVES) == set(STATUSES)
+    assert {after for moves in MOVES.values() for after in moves} <= set(STATUSES)

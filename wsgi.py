@@ -2,11 +2,14 @@
 
 # ruff: noqa: E402 - what is patched must be patched before anything else is imported
 import os
+import warnings
 
 from dotenv import load_dotenv
 
 load_dotenv()
 if os.environ.get("SOCKETIO_ASYNC_MODE", "eventlet") == "eventlet":
+    # Its maintenance is known and weighed (SOCKETIO_ASYNC_MODE is the way out); no need to print it at each start.
+    warnings.filterwarnings("ignore", message=r"\s*Eventlet is deprecated")
     import eventlet
 
     eventlet.monkey_patch()

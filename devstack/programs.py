@@ -9,7 +9,7 @@ from devstack.processes import Program
 from devstack.settings import StackSettings
 
 # Everywhere the interpreter at hand, so that no other installation's `celery` is taken from the PATH.
-_CELERY = (sys.executable, "-m", "celery", "-A", "tasks:celery_app")
+_CELERY = (sys.executable, "-m", "celery", "-A", "tasks:celery_app", "--quiet")
 # Carillon finds dead workers by leases; gossip and mingle would only talk and slow the start down.
 _QUIET_WORKER = ("--without-gossip", "--without-mingle")
 

@@ -136,14 +136,12 @@ class Terminal:
 
 def announcement(settings: StackSettings, bootstrap: str) -> str:
     """Return the block that tells where everything is; `bootstrap` is what that command said."""
-    username = settings.environment.get("CARILLON_ADMIN_USERNAME") or "admin"
     rows = [
         "Carillon is running.",
         "",
-        f"  Dashboard      {settings.url}/",
+        f"  Carillon       {settings.url}/",
         f"  API documents  {settings.url}/api/docs",
         f"  Flower         {settings.flower_url}/",
-        f"  Administrator  {username}",
         *(f"  {line.strip()}" for line in bootstrap.splitlines() if line.strip()),
         "",
         "Ctrl-C stops everything.",

@@ -28,7 +28,8 @@ from service.accounts.schemas import RegistrationSchema
 from service.database import transaction
 from service.errors import CarillonError, flatten_messages
 from service.operations.partitions import prepare_partitions
-from service.settings import Settings, SettingsError
+from service.operations.sample import create_sample_data
+from service.settings import Settings, SettingsError, current_settings
 
 MIGRATIONS = Path(service.__file__).resolve().parent.parent / "migrations"
 
@@ -92,9 +93,11 @@ def migrate() -> None:
 
 @main.command()
 def bootstrap() -> None:
-    """Make the first administrator, if there is none."""
+    """Make the first administrator, if there is none, and in development sample data to look at."""
     with application():
         administrator = bootstrap_administrator()
+        if administrator.is_new and current_settings().environment == "development":
+            create_sample_data(administrator.username)
     if not administrator.is_new:
         click.echo(f"There is an administrator: {administrator.username}.")
     elif administrator.password is None:

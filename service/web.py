@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from flask import Flask, Response, g, jsonify, request
+from flask import Flask, Response, g, jsonify, redirect, request
 from flask.json.provider import DefaultJSONProvider
 from flask_smorest import Api, Blueprint
 from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
+from werkzeug.wrappers import Response as BaseResponse
 
-from service.accounts.identity import authenticate_request
+from service.accounts.identity import authenticate_request, public
 from service.errors import (
     BodyTooLarge,
     CarillonError,
@@ -74,6 +75,7 @@ def configure_web(app: Flask, settings: Settings) -> None:
     }
     app.before_request(_name_request)
     app.before_request(authenticate_request)
+    app.before_request(_check_query)
     app.before_request(_check_body)
     app.after_request(_finish_answer)
     app.register_error_handler(CarillonError, _answer_error)
@@ -83,6 +85,7 @@ def configure_web(app: Flask, settings: Settings) -> None:
     app.register_error_handler(DBAPIError, _answer_database_error)
     app.register_error_handler(RedisError, _answer_unavailable)
     app.register_error_handler(Exception, _answer_unexpected)
+    app.add_url_rule("/", "front_page", _front_page)
     api = DocumentedApi(app)
     for blueprint in _blueprints():
         api.register_blueprint(blueprint)
@@ -109,11 +112,22 @@ def error_json(error: CarillonError, request_id: str | None) -> dict[str, Any]:
     return shape
 
 
+@public
+def _front_page() -> BaseResponse:
+    """Who opens the printed address finds the API documents."""
+    return redirect("/api/docs")
+
+
 def _name_request() -> None:
     given = request.headers.get("X-Request-ID", "")
     g.request_id = given if REQUEST_ID.fullmatch(given) else str(new_id())
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=g.request_id)
+
+
+def _check_query() -> None:
+    if b"%00" in request.query_string:
+        raise ValidationFailed("Text may not hold the NUL character.")
 
 
 def _check_body() -> None:
@@ -131,10 +145,22 @@ def _check_body() -> None:
         document = request.get_json()
     except RecursionError:
         raise MalformedRequest("The JSON is nested too deeply.") from None
-    if "\\u0000" in body.decode("utf-8", "replace"):
+    text = body.decode("utf-8", "replace")
+    if "\\u0000" in text:
         raise ValidationFailed("Text may not hold the NUL character.")
+    # JSON can write half of a surrogate pair, which neither UTF-8 nor PostgreSQL can hold.
+    if "\\ud" in text.lower() and not _is_encodable(document):
+        raise ValidationFailed("Text may not hold half a character.")
     if _depth(document) > MAXIMUM_DEPTH:
         raise MalformedRequest("The JSON is nested too deeply.")
+
+
+def _is_encodable(document: Any) -> bool:
+    try:
+        json.dumps(document, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _depth(document: Any) -> int:

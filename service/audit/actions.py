@@ -42,6 +42,7 @@ def record(
                 entry.actor_id = actor_id or current_identity().user_id
                 entry.organization_id = organization_id or current_identity().organization_id
             entry.ip = request.remote_addr
-            entry.user_agent = (request.user_agent.string or "")[:USER_AGENT_LENGTH] or None
+            # PostgreSQL has no NUL in its texts; servers let it pass in headers.
+            entry.user_agent = request.user_agent.string.replace("\0", "")[:USER_AGENT_LENGTH] or None
             entry.request_id = g.get("request_id")
         db.session.add(entry)

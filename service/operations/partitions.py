@@ -13,7 +13,7 @@ from service.ids import first_id_at
 PARTITIONED = ("job_executions", "notifications", "webhook_deliveries", "audit_log")
 MONTHS_AHEAD = 2
 # Any constant serves.
-LOCK = 7_203_512
+LOCK = 7_203_513
 
 
 def prepare_partitions() -> None:

@@ -42,6 +42,10 @@ class Person:
         session = answer.json()
         return cls(url, session["user"]["id"], username, session["accessToken"])
 
+    def again(self) -> Person:
+        """The same user on a connection of its own, for another thread."""
+        return Person(self.url, self.id, self.username, self.token)
+
     def send(self, method: str, path: str, **options: Any) -> requests.Response:
         """Any request, in this user's name."""
         headers = {"Authorization": f"Bearer {self.token}", **options.pop("headers", {})}
@@ -155,6 +159,18 @@ class Platform:
         email = f"{name}@example.com"
         said = self.stack.run(carillon("create-organization", name, "--admin", name, "--email", email))
         return Person.log_in(self.url, name, printed_password(said))
+
+    def mend(self) -> None:
+        """Start again what does not run, and wait until all answer."""
+        stack = self.stack
+        for server in (stack.postgres, stack.redis):
+            assert server
+            server.start()
+        for process in stack.processes:
+            if process.program.essential and not process.running:
+                process.kill()
+                process.start()
+        stack.wait_until_healthy()
 
     def logs(self) -> Iterable[tuple[str, str]]:
         """The end of every process's log, for a test that failed."""

@@ -159,7 +159,7 @@ def threading_node(platform: Platform) -> Iterator[str]:
     port = free_port()
     program = programs.web(port, "web-threading")
     environment = {**program.environment, "SOCKETIO_ASYNC_MODE": "threading"}
-    process = platform.stack.add(replace(program, environment=environment))
+    process = platform.stack.add(replace(program, environment=environment, essential=False))
     url = f"http://127.0.0.1:{port}"
     until(lambda: answers(url), lambda: f"the threading node; its log ends:\n{process.log_tail()}", 30)
     yield url

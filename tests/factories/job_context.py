@@ -39,6 +39,10 @@ class RecordedContext:
             }
         )
 
+    def stage(self, current: float, total: float, message: str, detail: str | None = None) -> None:
+        """Remembers a report: what tells stages from progress is how they are sent."""
+        self.progress(current, total, message, detail)
+
     def log(self, message: str, level: str = "info") -> None:
         """Remembers a line."""
         self.lines.append((level, message))

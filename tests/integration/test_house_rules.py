@@ -23,6 +23,7 @@ from tests.conftest import MakeUser
 
 # Who may be asked without credentials; a new entry needs a reason.
 PUBLIC_PATHS = {
+    "/",
     "/api/openapi.json",
     "/api/docs",
     "/api/docs/start.js",

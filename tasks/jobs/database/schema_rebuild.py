@@ -60,7 +60,7 @@ def schema_rebuild(ctx: JobContext, connection_id: UUID, user_id: UUID | None, f
     endpoint = _endpoint(connection_id, ctx.user_id)
     with open_database(endpoint, current_settings()) as connection:
         _step(ctx, 2)
-        inspection = inspect_schema(connection, endpoint, lambda table: _step(ctx, 2, f"Processing table: {table}"))
+        inspection = inspect_schema(connection, endpoint, lambda table: _tell_table(ctx, table))
     _step(ctx, 3)
     changed = save_schema(connection_id, ctx.job_id, inspection, force=force)
     _step(ctx, 4)
@@ -73,8 +73,12 @@ def schema_rebuild(ctx: JobContext, connection_id: UUID, user_id: UUID | None, f
     }
 
 
-def _step(ctx: JobContext, number: int, detail: str | None = None) -> None:
-    ctx.progress(number, len(STEPS), STEPS[number - 1], detail)
+def _step(ctx: JobContext, number: int) -> None:
+    ctx.stage(number, len(STEPS), STEPS[number - 1])
+
+
+def _tell_table(ctx: JobContext, table: str) -> None:
+    ctx.progress(2, len(STEPS), STEPS[1], f"Processing table: {table}")
 
 
 def _endpoint(connection_id: UUID, user_id: UUID) -> Endpoint:

@@ -68,7 +68,11 @@ def test_two_tabs_that_refresh_at_the_same_moment_stay_logged_in(app, post, sess
             lock.rollback()
 
         calls = iter([refresh, refresh, release])
-        answers = [answer for answer in at_once(3, lambda: next(calls)()) if answer]
+
+        def call():
+            return next(calls)()
+
+        answers = [answer for answer in at_once(3, call) if answer]
     won, lost = sorted(answers, key=lambda answer: answer.status_code)
     assert (won.status_code, lost.status_code) == (200, 401)
     assert post("refresh", refreshToken=won.json["refreshToken"]).status_code == 200

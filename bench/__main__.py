@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -49,6 +50,8 @@ class Clock:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the bench; return the exit code, which no figure changes."""
     options = parse(arguments)
+    # Ended from outside it cleans up all the same.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     # On the disk of the checkout, where `make run` keeps its data: /tmp may be memory, which makes fsync free.
     parent = FOLDER / "var"
     parent.mkdir(exist_ok=True)
@@ -69,46 +72,53 @@ def _measure(results: Results, platform: Platform, clients: Clients, clock: Cloc
     options = results.options
     results.durability = platform.durability()
     _say(f"warming up with {WARM_UP_JOBS} jobs")
-    run_saturation(platform, clients, WARM_UP_JOBS, clock.left)
+    warm = run_saturation(platform, clients, WARM_UP_JOBS, clock.left)
     _say(f"latency at {options.rate} jobs/s for {options.seconds} s")
     results.latency = run_latency(platform, clients, options.rate, options.seconds)
-    _saturate(results, platform, clients, clock)
-    _alternate(results, platform, clients, clock)
+    # On a machine where this many would not end in time, fewer: half of the time is for them all.
+    share = (clock.left - options.seconds) / 2
+    jobs = min(options.jobs, _fits(warm.rate, share / options.rounds / 3))
+    saturation_jobs = min(options.saturation_jobs, _fits(warm.rate, share / options.saturation_rounds))
     took = 0.0
-    while len(results.saturation) < options.saturation_rounds and clock.allows(took):
+    for number in range(max(options.rounds, options.saturation_rounds)):
+        if number and not clock.allows(took):
+            break
         took = -clock.gone
-        _saturate(results, platform, clients, clock)
+        if number < options.rounds:
+            _compare(results, platform, clients, jobs, clock)
+        if number < options.saturation_rounds:
+            _saturate(results, platform, clients, saturation_jobs, clock)
         took += clock.gone
 
 
-def _saturate(results: Results, platform: Platform, clients: Clients, clock: Clock) -> None:
+def _fits(rate: float, seconds: float) -> int:
+    """How many jobs are done in so many seconds, in whole hundreds."""
+    return max(100, int(rate * seconds) // 100 * 100)
+
+
+def _saturate(results: Results, platform: Platform, clients: Clients, jobs: int, clock: Clock) -> None:
     options = results.options
-    _say(f"saturation: {options.saturation_jobs} jobs over {options.connections} connections")
+    _say(f"saturation: {jobs} jobs over {options.connections} connections")
     if options.profile and not results.saturation:
-        profiles = Profiles(platform, options.profile, seconds=max(3, options.saturation_jobs // 500))
-        found = run_saturation(platform, clients, options.saturation_jobs, clock.left, profiles.start)
+        profiles = Profiles(platform, options.profile, seconds=max(3, jobs // 500))
+        found = run_saturation(platform, clients, jobs, clock.left, profiles.start)
         profiles.finish()
     else:
-        found = run_saturation(platform, clients, options.saturation_jobs, clock.left)
+        found = run_saturation(platform, clients, jobs, clock.left)
     results.saturation.append(found)
     _say(f"  {found.rate:.0f} jobs/s, {found.submission.rate:.0f} requests/s")
 
 
-def _alternate(results: Results, platform: Platform, clients: Clients, clock: Clock) -> None:
-    options = results.options
-    took = 0.0
-    while len(results.bare) < options.rounds and clock.allows(took):
-        took = -clock.gone
-        number = f"{len(results.bare) + 1} of {options.rounds}"
-        _say(f"worker side, round {number}: {options.jobs} jobs through Carillon, then through bare Celery")
-        ours = run_worker_side(platform, clients, options.jobs, clock.left)
-        platform.stop_worker()
-        bare = run_bare(platform, options.jobs, clock.left)
-        platform.start_worker()
-        results.worker.append(ours)
-        results.bare.append(bare)
-        took += clock.gone
-        _say(f"  {ours.rate:.0f} and {bare.rate:.0f} jobs/s: {ours.rate / bare.rate if bare.rate else 0:.2f}")
+def _compare(results: Results, platform: Platform, clients: Clients, jobs: int, clock: Clock) -> None:
+    number = f"{len(results.bare) + 1} of {results.options.rounds}"
+    _say(f"worker side, round {number}: {jobs} jobs through Carillon, then through bare Celery")
+    ours = run_worker_side(platform, clients, jobs, clock.left)
+    platform.stop_worker()
+    bare = run_bare(platform, jobs, clock.left)
+    platform.start_worker()
+    results.worker.append(ours)
+    results.bare.append(bare)
+    _say(f"  {ours.rate:.0f} and {bare.rate:.0f} jobs/s: {ours.rate / bare.rate if bare.rate else 0:.2f}")
 
 
 def _say(text: str) -> None:

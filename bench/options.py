@@ -39,11 +39,15 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     )
     whole = _number
     parser.add_argument("--quick", action="store_true", help="a minute's version; its figures are a smoke test")
-    parser.add_argument("--jobs", type=whole(50, 20_000), help="jobs of a round of the worker side (2000; quick 300)")
+    parser.add_argument(
+        "--jobs", type=whole(50, 20_000), help="jobs of a round of the worker side, at most (2000; quick 300)"
+    )
     parser.add_argument("--rounds", type=whole(1, 10), help="rounds of each side, alternating (3; quick 1)")
     parser.add_argument("--concurrency", type=whole(1, 64), help="processes of each worker (one a core, at least 2)")
     parser.add_argument("--connections", type=whole(1, 256), help="HTTP connections that submit (16)")
-    parser.add_argument("--saturation-jobs", type=whole(50, 50_000), help="jobs submitted at once (5000; quick 500)")
+    parser.add_argument(
+        "--saturation-jobs", type=whole(50, 50_000), help="jobs submitted at once, at most (5000; quick 500)"
+    )
     parser.add_argument("--saturation-rounds", type=whole(1, 10), help="how often they are (2; quick 1)")
     parser.add_argument("--rate", type=whole(1, 2_000), help="jobs a second while latency is measured (50)")
     parser.add_argument("--seconds", type=whole(2, 120), help="for how long (20; quick 4)")

@@ -13,6 +13,8 @@ from bench.platform import Platform
 
 SAMPLES_A_SECOND = 200
 TOP = 30
+# Threads that wait; the profiler takes them for busy when it stops a process to look at it.
+_WAITING = re.compile(r"tworker \(|Event\.wait \(threading|\b_attend \([^;]*$|Worker\.wait_for_job[^;]*$")
 # The folders that say nothing: an installation's, or this checkout's.
 _FOLDERS = re.compile(r"\((?:.*site-packages/|.*/lib/python3\.\d+/|(?:/.*)?(?=(?:service|tasks|bench)/))")
 
@@ -63,6 +65,8 @@ def summary(raw: str) -> str:
     total = 0
     for line in raw.splitlines():
         stack, _, count_text = line.rpartition(" ")
+        if _WAITING.search(stack):
+            continue
         count = int(count_text)
         # Without line numbers: the functions are added up.
         frames = [re.sub(r":\d+\)$", ")", _FOLDERS.sub("(", frame)) for frame in stack.split(";")]

@@ -112,7 +112,6 @@ def _bars(results: Results) -> str:
 
 
 def _worker_side(results: Results) -> str:
-    jobs = results.options.jobs
     rows = [
         _spread_row("Carillon, jobs/s", [each.rate for each in results.worker]),
         _spread_row("bare Celery, tasks/s", [each.rate for each in results.bare]),
@@ -120,7 +119,8 @@ def _worker_side(results: Results) -> str:
         _spread_row("submit while no worker runs, requests/s", [each.submission.rate for each in results.worker]),
         _spread_row("bare Celery's `apply_async`, one process, tasks/s", [_queue_rate(each) for each in results.bare]),
     ]
-    text = _table(f"Worker side: {jobs} jobs queued before the worker starts", ("", "min", "median", "max"), rows)
+    title = f"Worker side: {_jobs(results.worker)} jobs queued before the worker starts"
+    text = _table(title, ("", "min", "median", "max"), rows)
     return text + f"Ratio of the medians: {ratio_of_medians(results):.2f}.{_losses(results.worker)}\n"
 
 
@@ -132,10 +132,15 @@ def _saturation(results: Results) -> str:
         _spread_row("seconds, to the last webhook", [each.webhook.last for each in rounds], digits=1),
         _spread_row("submit, requests/s", [each.submission.rate for each in rounds]),
     ]
-    title = f"Over HTTP at saturation: {results.options.saturation_jobs} jobs"
+    title = f"Over HTTP at saturation: {_jobs(rounds)} jobs"
     others = "; ".join(f"{name} {rate}" for name, rate in OTHERS.items())
     text = _table(title, ("", "min", "median", "max"), rows)
     return text + f"Others on two cores, same work, earlier runs, jobs/s: {others}.{_losses(rounds)}\n"
+
+
+def _jobs(rounds: Sequence[Any]) -> str:
+    """How many jobs a round had and how many rounds there were."""
+    return f"{len(rounds)} times {rounds[0].jobs}" if rounds else "0"
 
 
 def _losses(rounds: Sequence[Any]) -> str:

@@ -20,7 +20,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 import service
 from service import create_app
 from service.accounts.actions import DEFAULT_ORGANIZATION, create_organization, create_user
-from service.accounts.bootstrap import bootstrap_administrator
+from service.accounts.bootstrap import Administrator, bootstrap_administrator
 from service.accounts.passwords import make_up_password
 from service.accounts.queries import organization_named
 from service.accounts.roles import ADMIN, OPERATOR, ROLES, USER
@@ -96,14 +96,18 @@ def bootstrap() -> None:
     """Make the first administrator, if there is none, and in development sample data to look at."""
     with application():
         administrator = bootstrap_administrator()
+        # At once: a password that is told once must not be lost if what follows fails.
+        click.echo(_welcome(administrator))
         if administrator.is_new and current_settings().environment == "development":
             create_sample_data(administrator.username)
+
+
+def _welcome(administrator: Administrator) -> str:
     if not administrator.is_new:
-        click.echo(f"There is an administrator: {administrator.username}.")
-    elif administrator.password is None:
-        click.echo(f"Administrator {administrator.username}, with the password of CARILLON_ADMIN_PASSWORD.")
-    else:
-        click.echo(f"Administrator {administrator.username}, password {administrator.password} (shown only now).")
+        return f"There is an administrator: {administrator.username}."
+    if administrator.password is None:
+        return f"Administrator {administrator.username}, with the password of CARILLON_ADMIN_PASSWORD."
+    return f"Administrator {administrator.username}, password {administrator.password} (shown only now)."
 
 
 @main.command("create-organization")

@@ -41,6 +41,10 @@ class SchemaReader:
         self._endpoint = endpoint
         self._inspector: Inspector = inspect(connection)
         self.default_schema = self._inspector.default_schema_name
+        if endpoint.engine == POSTGRESQL:
+            # With nothing on the search path the server names the schema of all that a definition refers to;
+            # otherwise a foreign key into `public` would seem to stay in the schema it comes from.
+            connection.exec_driver_sql("SET LOCAL search_path = ''")
 
     def names(self) -> Iterator[tuple[str, dict[str, str]]]:
         """Each schema with the kinds of its tables and views, by name."""

@@ -116,7 +116,7 @@ def test_schemas_tables_columns_and_comments(endpoint: Endpoint) -> None:
     assert column(customers, "id")["default"] == "GENERATED ALWAYS AS IDENTITY"
     assert column(customers, "id")["primaryKey"] is True
     assert column(customers, "name")["default"] == "'nobody'::text"
-    assert column(customers, "feeling")["type"] == "mood"
+    assert column(customers, "feeling")["type"] == "public.mood"
     # SQLAlchemy does not know it; the server does.
     assert column(customers, "place")["type"] == "point"
     assert column(customers, "shouted")["default"] == "GENERATED ALWAYS AS (upper(name))"

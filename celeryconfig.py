@@ -69,6 +69,7 @@ beat_schedule = {
     }
     for name, seconds in {
         "release_due": 1.0,
+        "expire_due": 1.0,
         "wake_deliveries": 1.0,
         "relay": 2.0,
         "rescue": 5.0,

@@ -10,6 +10,7 @@ from sqlalchemy.exc import OperationalError
 
 from service.accounts.actions import delete_expired_tokens
 from service.jobs import lifecycle
+from service.jobs.idempotency import forget_old_keys
 from service.notifications.channel_messages import messages_are_due
 from service.operations.partitions import prepare_partitions as make_partitions
 from service.queue import BROKER_ERRORS, celery_app, wake
@@ -42,6 +43,13 @@ def release_due() -> None:
 
 
 @tick
+def expire_due() -> None:
+    """Fail the jobs that have waited for longer than they may."""
+    while lifecycle.expire_due() == lifecycle.BATCH:
+        continue
+
+
+@tick
 def relay() -> None:
     """Send again the messages that the broker has lost."""
     lifecycle.relay()
@@ -70,5 +78,6 @@ def prepare_partitions() -> None:
 
 @tick
 def prune() -> None:
-    """Delete tokens that have run out."""
+    """Delete tokens and idempotency keys that have run out."""
     delete_expired_tokens()
+    forget_old_keys()

@@ -10,7 +10,6 @@ import re
 import traceback as traceback_module
 from types import TracebackType
 from typing import Any
-from uuid import UUID
 
 import structlog
 from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
@@ -19,7 +18,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import text
 
 from service.database import db
-from service.jobs.errors import PermanentError
+from service.jobs.errors import PermanentError, RetryLater
 from service.jobs.lifecycle import complete_job, fail_job, lose_attempt, start_job
 from service.operations.workers import note_worker
 from service.queue import job_and_attempt
@@ -116,7 +115,8 @@ def write_failure(
         error = describe(exception, sender.job_type.permanent)
         text = _traceback_text(exception, traceback)
         progress = last_progress(task_id)
-        until_written(lambda: fail_job(UUID(str(job_id)), attempt, error, text, progress))
+        retry_in = exception.delay if isinstance(exception, RetryLater) else None
+        until_written(lambda: fail_job(job_id, attempt, error, text, progress, retry_in=retry_in))
 
 
 def describe(exception: BaseException, permanent: tuple[type[Exception], ...]) -> dict[str, Any]:

@@ -35,7 +35,10 @@ class Servers:
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     """PostgreSQL and Redis, started when the first test wants them."""
     folder = tmp_path_factory.mktemp("servers")
-    with PostgresServer(folder / "postgres", durable=False) as postgres, RedisServer(folder / "redis", persistent=False) as redis:
+    with (
+        PostgresServer(folder / "postgres", durable=False) as postgres,
+        RedisServer(folder / "redis", persistent=False) as redis,
+    ):
         yield Servers(postgres, redis)
 
 

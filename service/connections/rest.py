@@ -25,7 +25,7 @@ from service.connections.schemas import (
     RebuildSchema,
 )
 from service.database import transaction
-from service.jobs.actions import Submission, submit_job
+from service.jobs.submission import Submission, submit_job
 from service.pagination import Page, PageArguments, paginate
 from service.settings import current_settings
 from service.web import json_answer
@@ -100,7 +100,7 @@ def rebuild(body: dict[str, Any], connection_id: UUID) -> Response:
         Submission(type="schema-rebuild", payload=payload),
         organization_id=identity.organization_id,
         user_id=identity.user_id,
-    )
+    ).row
     answer = {"jobId": str(job["id"]), "message": "Schema rebuild job queued"}
     return json_answer(answer, 202, {"Location": f"/api/jobs/{job['id']}"})
 

@@ -29,12 +29,29 @@ class JobNotRetryable(Conflict):
     code = "job_not_retryable"
 
 
+class DuplicateJob(Conflict):
+    """Another job holds this unique key."""
+
+    code = "duplicate_job"
+
+    def __init__(self, job_id: object | None = None) -> None:
+        super().__init__(errors=None if job_id is None else {"jobId": [str(job_id)]})
+
+
 class PermanentError(Exception):
     """Raised by a job that must not be tried again; `code` is a stable word for machines."""
 
     def __init__(self, message: str, *, code: str = "permanent_error") -> None:
         super().__init__(message)
         self.code = code
+
+
+class RetryLater(Exception):
+    """Raised by a job that wants its next attempt after so many seconds, whatever its retry strategy says."""
+
+    def __init__(self, delay: float, message: str = "The job asked to be tried again later.") -> None:
+        super().__init__(message)
+        self.delay = delay
 
 
 class JobCancelled(Exception):

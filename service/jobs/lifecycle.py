@@ -28,8 +28,8 @@ from service.events import (
     publish,
 )
 from service.ids import new_id
-from service.jobs.actions import COLUMNS
 from service.jobs.retry import retry_delay
+from service.jobs.rows import COLUMNS
 from service.queue import attempt_outcome, depth, enqueue_jobs, queues
 
 log = structlog.get_logger(__name__)
@@ -45,8 +45,9 @@ Error = Mapping[str, Any]
 
 START = f"""
 UPDATE jobs SET status = 'active', attempt = attempt + 1, started_at = %(now)s, lease_expires_at = %(lease)s,
-    worker = %(worker)s, next_attempt_at = NULL, version = version + 1
-WHERE id = %(id)s AND status = 'queued' AND attempt = %(attempt)s - 1
+    worker = %(worker)s, next_attempt_at = NULL, version = version + 1,
+    unique_held = unique_held AND ('active' = ANY(unique_states) OR coalesce(unique_until > %(now)s, false))
+WHERE id = %(id)s AND status = 'queued' AND attempt = %(attempt)s - 1 AND coalesce(expires_at > %(now)s, true)
 RETURNING {COLUMNS}, payload::text AS payload
 """
 
@@ -75,7 +76,8 @@ END_ATTEMPT = f"""
 WITH job AS (
     UPDATE jobs SET status = %(status)s, result = %(result)s, error = %(error)s, progress = %(progress)s,
         completed_at = %(completed_at)s, next_attempt_at = %(next_attempt_at)s, lease_expires_at = NULL,
-        rescues = rescues + %(rescued)s, dispatched_at = %(now)s, version = version + 1
+        rescues = rescues + %(rescued)s, dispatched_at = %(now)s, version = version + 1,
+        unique_held = unique_held AND (%(status)s = ANY(unique_states) OR coalesce(unique_until > %(now)s, false))
     WHERE id = %(id)s AND attempt = %(attempt)s AND status = 'active'
     RETURNING {COLUMNS}),
 execution AS (
@@ -136,10 +138,13 @@ def fail_job(
     error: Error,
     traceback: str | None = None,
     progress: Mapping[str, Any] | None = None,
+    *,
+    retry_in: float | None = None,
 ) -> JobRow | None:
     """End an attempt with an error `{code, message, retryable}`: another follows, or the job is a dead letter.
 
-    A job that somebody asked to cancel is not tried again: it ends as cancelled. None when the fence has moved.
+    `retry_in`: seconds until the next attempt, where the job asked for a time of its own. A job that somebody asked to
+    cancel is not tried again: it ends as cancelled. None when the fence has moved.
     """
     with transaction():
         job = fetch_one(
@@ -155,7 +160,9 @@ def fail_job(
             assert row is not None
             publish(JobCancelled(row))
         elif error["retryable"] and failures < job["max_attempts"]:
-            delay = retry_delay(job["retry_strategy"], job["retry_delay"], failures, random.Random())
+            delay = retry_in
+            if delay is None:
+                delay = retry_delay(job["retry_strategy"], job["retry_delay"], failures, random.Random())
             row = _end_attempt(
                 job_id,
                 attempt,
@@ -236,7 +243,8 @@ def read_attempt(job_id: UUID, attempt: int) -> JobRow | None:
 
 
 RELEASE = f"""
-UPDATE jobs SET status = 'queued', next_attempt_at = NULL, dispatched_at = %(now)s, version = version + 1
+UPDATE jobs SET status = 'queued', next_attempt_at = NULL, dispatched_at = %(now)s, version = version + 1,
+    unique_held = unique_held AND ('queued' = ANY(unique_states) OR coalesce(unique_until > %(now)s, false))
 WHERE id IN (
     SELECT id FROM jobs WHERE status IN ('scheduled', 'retrying') AND next_attempt_at <= %(now)s
     ORDER BY next_attempt_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
@@ -251,6 +259,25 @@ def release_due() -> int:
         if rows:
             publish(*[JobQueued(row) for row in rows])
             after_commit(lambda: enqueue_jobs(rows))
+    return len(rows)
+
+
+EXPIRE = f"""
+UPDATE jobs SET status = 'failed', completed_at = %(now)s, next_attempt_at = NULL, version = version + 1,
+    error = %(error)s, unique_held = unique_held AND coalesce(unique_until > %(now)s, false)
+WHERE id IN (
+    SELECT id FROM jobs WHERE status IN ('scheduled', 'blocked', 'queued', 'retrying') AND expires_at <= %(now)s
+    ORDER BY expires_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
+RETURNING {COLUMNS}
+"""
+
+
+def expire_due() -> int:
+    """Fail the jobs that have waited for longer than they may; how many."""
+    error = {"code": "expired", "message": "The job waited for longer than it may.", "retryable": False}
+    with transaction():
+        rows = fetch_all(EXPIRE, {"now": utcnow(), "batch": BATCH, "error": json.dumps(error)})
+        publish(*[JobFailed({**row, "error": error}) for row in rows])
     return len(rows)
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, Text, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, Text, Uuid, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -24,6 +24,15 @@ class Job(Base):
         CheckConstraint(f"status IN ({', '.join(repr(status) for status in STATUSES)})", name="status"),
         Index("ix_jobs_user_id_id", "user_id", text("id DESC")),
         Index("ix_jobs_organization_id_id", "organization_id", text("id DESC")),
+        # One holder a key: what `service.jobs.uniqueness` rests on.
+        Index("uq_jobs_unique_id", "unique_id", unique=True, postgresql_where=text("unique_held")),
+        Index(
+            "ix_jobs_expiring",
+            "expires_at",
+            postgresql_where=text(
+                "status IN ('scheduled', 'blocked', 'queued', 'retrying') AND expires_at IS NOT NULL"
+            ),
+        ),
         Index("ix_jobs_due", "next_attempt_at", postgresql_where=text("status IN ('scheduled', 'retrying')")),
         Index("ix_jobs_queued", "queue", "id", postgresql_where=text("status = 'queued'")),
         Index("ix_jobs_active", "lease_expires_at", postgresql_where=text("status = 'active'")),
@@ -54,16 +63,37 @@ class Job(Base):
     retry_delay: Mapped[float]
     timeout: Mapped[int]
     worker: Mapped[str | None] = mapped_column(Text)
+    unique_key: Mapped[str | None] = mapped_column(Text)
+    # A digest of tenant, type and key; at most one job that holds it.
+    unique_id: Mapped[UUID | None]
+    unique_held: Mapped[bool] = mapped_column(default=False)
+    # The statuses in which the job holds its key, and the time until which it does in any status.
+    unique_states: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    unique_until: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
     scheduled_at: Mapped[datetime | None]
     started_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
     next_attempt_at: Mapped[datetime | None]
     dispatched_at: Mapped[datetime | None]
+    # A job that has not begun by then fails as expired.
+    expires_at: Mapped[datetime | None]
     lease_expires_at: Mapped[datetime | None]
     cancel_requested_at: Mapped[datetime | None]
     cancel_reason: Mapped[str | None] = mapped_column(Text)
     version: Mapped[int] = mapped_column(default=1)
+
+
+class IdempotencyKey(Base):
+    """What a client's `Idempotency-Key` led to: the same key and body lead there again."""
+
+    __tablename__ = "idempotency_keys"
+
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    key: Mapped[str] = mapped_column(Text, primary_key=True)
+    body_hash: Mapped[bytes]
+    job_ids: Mapped[list[UUID]] = mapped_column(ARRAY(Uuid))
+    created_at: Mapped[datetime] = mapped_column(default=utcnow, index=True)
 
 
 class JobExecution(Base):

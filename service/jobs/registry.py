@@ -33,6 +33,8 @@ class JobType:
     retry_strategy: str
     # Seconds; None: the setting JOB_TIMEOUT_MINUTES.
     timeout: int | None
+    # Seconds a job may wait to begin; None: for ever.
+    expire_in_seconds: float | None
     permanent: tuple[type[Exception], ...]
     stages: tuple[str, ...]
     # Whether the owner's inbox also tells that the job was queued.
@@ -54,6 +56,7 @@ def job_type(
     retry_delay: float = 10.0,
     retry_strategy: str = EXPONENTIAL,
     timeout: int | None = None,
+    expire_in_seconds: float | None = None,
     permanent: tuple[type[Exception], ...] = (),
     stages: tuple[str, ...] = (),
     tells_queued: bool = False,
@@ -83,6 +86,7 @@ def job_type(
             retry_delay=retry_delay,
             retry_strategy=retry_strategy,
             timeout=timeout,
+            expire_in_seconds=expire_in_seconds,
             permanent=permanent,
             stages=stages,
             tells_queued=tells_queued,

@@ -23,7 +23,7 @@ def job_json(row: JobRow) -> dict[str, Any]:
         "result": row.get("result"),
         "error": row.get("error"),
         "tags": row["tags"],
-        "uniqueKey": None,
+        "uniqueKey": row["unique_key"],
         "scheduleId": None,
         "workflowId": None,
         "parentId": None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -13,16 +12,18 @@ from flask_smorest import Blueprint
 
 from service.accounts.identity import current_identity
 from service.audit.actions import record
-from service.clock import utcnow
 from service.database import transaction
 from service.jobs import queries
-from service.jobs.actions import Submission, cancel_job, retry_job, submit_job
+from service.jobs.actions import cancel_job, retry_job
 from service.jobs.registry import JobType, all_job_types
 from service.jobs.representation import execution_json, job_json, log_json
 from service.jobs.retry import EXPONENTIAL, FIXED
 from service.jobs.schemas import (
+    AcceptedBatchSchema,
+    BatchSchema,
     CancelSchema,
     ExecutionListSchema,
+    IdempotencySchema,
     JobFilterSchema,
     JobPageSchema,
     JobSchema,
@@ -31,6 +32,8 @@ from service.jobs.schemas import (
     SubmissionSchema,
 )
 from service.jobs.states import statuses_of
+from service.jobs.submission import Accepted, Submission, submit_job, submit_jobs
+from service.jobs.uniqueness import Unique
 from service.pagination import Page, PageArguments, pagination
 from service.settings import current_settings
 from service.web import json_answer
@@ -40,23 +43,55 @@ blueprint = Blueprint("jobs", __name__, url_prefix="/api", description="Submit j
 
 @blueprint.route("/jobs", methods=["POST"])
 @blueprint.arguments(SubmissionSchema)
+@blueprint.arguments(IdempotencySchema, location="headers", as_kwargs=True)
 @blueprint.response(202, JobSchema)
-def submit(body: dict[str, Any]) -> Response:
+@blueprint.alt_response(200, schema=JobSchema, description="A unique job that there was stands for this submission")
+def submit(body: dict[str, Any], idempotency_key: str | None) -> Response:
     """Submit a job."""
     identity = current_identity()
-    row = submit_job(submission(body), organization_id=identity.organization_id, user_id=identity.user_id)
-    job = job_json(row)
-    return json_answer(job, 202, {"Location": f"/api/jobs/{job['id']}"})
+    accepted = submit_job(
+        submission(body),
+        organization_id=identity.organization_id,
+        user_id=identity.user_id,
+        idempotency_key=idempotency_key,
+    )
+    job = job_json(accepted.row)
+    return json_answer(
+        job,
+        200 if accepted.outcome == "existing" else 202,
+        {"Location": f"/api/jobs/{job['id']}", **_replayed(accepted)},
+    )
+
+
+@blueprint.route("/jobs/batch", methods=["POST"])
+@blueprint.arguments(BatchSchema)
+@blueprint.arguments(IdempotencySchema, location="headers", as_kwargs=True)
+@blueprint.response(202, AcceptedBatchSchema)
+def submit_batch(body: dict[str, Any], idempotency_key: str | None) -> Response:
+    """Submit up to 1,000 jobs, all or none."""
+    identity = current_identity()
+    accepted = submit_jobs(
+        [submission(each) for each in body["jobs"]],
+        organization_id=identity.organization_id,
+        user_id=identity.user_id,
+        idempotency_key=idempotency_key,
+    )
+    return json_answer({"data": [job_json(each.row) for each in accepted]}, 202, _replayed(accepted[0]))
+
+
+def _replayed(accepted: Accepted) -> dict[str, str]:
+    return {"Idempotency-Replayed": "true"} if accepted.outcome == "replayed" else {}
 
 
 def submission(body: dict[str, Any]) -> Submission:
     """The submission of a loaded request body."""
     options = dict(body["options"])
-    if (delay := options.pop("delay", None)) is not None:
-        options["run_at"] = utcnow() + timedelta(seconds=delay)
+    given_unique = options.pop("unique", None)
+    key = options.pop("singleton_key", None)
+    unique = Unique(key=key, **(given_unique or {})) if key is not None else None
     if (backoff := options.pop("retry_backoff", None)) is not None:
         options["retry_strategy"] = EXPONENTIAL if backoff else FIXED
-    return Submission(type=body["type"], payload=body["payload"], name=body.get("name"), **options)
+    return Submission(type=body["type"], payload=body["payload"], name=body.get("name"), unique=unique, **options)
 
 
 @blueprint.route("/jobs", methods=["GET"])

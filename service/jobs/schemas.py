@@ -9,6 +9,8 @@ from marshmallow import validate
 
 from service.jobs.retry import STRATEGIES
 from service.jobs.states import OLDER_WORDS, STATUSES
+from service.jobs.submission import MAXIMUM_BATCH
+from service.jobs.uniqueness import DEBOUNCE, MODES, REJECT, THROTTLE, UNFINISHED
 from service.pagination import PageArguments, PaginationSchema
 
 MAXIMUM_DELAY_SECONDS = 365 * 86400
@@ -106,6 +108,36 @@ class LogPageSchema(ma.Schema):
     pagination = ma.fields.Nested(PaginationSchema, required=True)
 
 
+class UniqueSchema(ma.Schema):
+    """What it means that another job holds the singletonKey."""
+
+    mode = ma.fields.String(
+        validate=validate.OneOf(MODES),
+        load_default=REJECT,
+        metadata={
+            "description": "reject: 409; existing: the job there is; replace: a job that has not begun gets this "
+            "payload; debounce: its time is pushed back by the period; throttle: one job a period"
+        },
+    )
+    period = ma.fields.Float(
+        validate=validate.Range(0.001, MAXIMUM_DELAY_SECONDS),
+        metadata={"description": "Seconds from its submission during which a job holds the key in any status"},
+    )
+    states = ma.fields.List(
+        ma.fields.String(validate=validate.OneOf(UNFINISHED)),
+        validate=validate.Length(min=1),
+        metadata={"description": "Statuses in which a job holds the key; every unfinished one if not given"},
+    )
+
+    @ma.validates_schema
+    def _fits_its_mode(self, data: dict[str, Any], **_: Any) -> None:
+        timed = data["mode"] in {DEBOUNCE, THROTTLE}
+        if timed and "period" not in data:
+            raise ma.ValidationError("This mode needs a period.", "period")
+        if timed and "states" in data:
+            raise ma.ValidationError("This mode has states of its own.", "states")
+
+
 class OptionsSchema(ma.Schema):
     """How a job is to be run, where it should differ from its type."""
 
@@ -129,8 +161,24 @@ class OptionsSchema(ma.Schema):
     )
     tags = ma.fields.List(ma.fields.String(validate=validate.Length(1, 100)), validate=validate.Length(max=20))
 
+    expire_in_seconds = ma.fields.Float(
+        data_key="expireInSeconds",
+        validate=validate.Range(0.001, MAXIMUM_DELAY_SECONDS),
+        metadata={"description": "Seconds the job may wait to begin"},
+    )
+    singleton_key = ma.fields.String(
+        data_key="singletonKey",
+        validate=validate.Length(1, 200),
+        metadata={"description": "Of the jobs of a type with this key, one at a time"},
+    )
+    unique = ma.fields.Nested(UniqueSchema)
+
     @ma.validates_schema
     def _one_way_each(self, data: dict[str, Any], **_: Any) -> None:
+        if "unique" in data and "singleton_key" not in data:
+            raise ma.ValidationError("Needs a singletonKey.", "unique")
+        if data.get("unique", {}).get("mode") == DEBOUNCE and ("delay" in data or "run_at" in data):
+            raise ma.ValidationError("The period says when a debounced job runs.", "unique")
         if "delay" in data and "run_at" in data:
             raise ma.ValidationError("Give delay or runAt, not both.", "delay")
         if "retry_backoff" in data and "retry_strategy" in data:
@@ -144,6 +192,29 @@ class SubmissionSchema(ma.Schema):
     name = ma.fields.String(validate=validate.Length(1, 200))
     payload = ma.fields.Dict(keys=ma.fields.String(), load_default=dict)
     options = ma.fields.Nested(OptionsSchema, load_default=dict)
+
+
+class BatchSchema(ma.Schema):
+    """Jobs to be run, all or none."""
+
+    jobs = ma.fields.List(ma.fields.Nested(SubmissionSchema), required=True, validate=validate.Length(1, MAXIMUM_BATCH))
+
+
+class AcceptedBatchSchema(ma.Schema):
+    """The jobs of a batch, in its order."""
+
+    data = ma.fields.List(ma.fields.Nested(JobSchema), required=True)
+
+
+class IdempotencySchema(ma.Schema):
+    """A key that makes a submission that comes twice one."""
+
+    class Meta:
+        """Other headers are not its concern."""
+
+        unknown = ma.EXCLUDE
+
+    idempotency_key = ma.fields.String(data_key="Idempotency-Key", load_default=None, validate=validate.Length(1, 255))
 
 
 class CancelSchema(ma.Schema):

@@ -9,7 +9,7 @@ from flask import Response
 from flask_smorest import Blueprint
 
 from service.accounts.identity import current_identity
-from service.jobs.actions import Submission, submit_job
+from service.jobs.submission import Submission, submit_job
 from service.libraries import queries
 from service.libraries.actions import create_library, delete_library, update_library
 from service.libraries.representation import item_json, library_json
@@ -79,7 +79,7 @@ def scan(library_id: UUID) -> Response:
         Submission(type="library-scan", payload={"libraryId": str(library_id)}),
         organization_id=identity.organization_id,
         user_id=identity.user_id,
-    )
+    ).row
     answer = {"jobId": str(job["id"]), "message": "Library scan job queued"}
     return json_answer(answer, 202, {"Location": f"/api/jobs/{job['id']}"})
 

@@ -94,11 +94,7 @@ def test_every_queue_of_a_job_type_has_a_consumer() -> None:
 
     commands = [program.command for program in all_programs(StackSettings.from_env({})).values()]
     served = {
-        queue
-        for command in commands
-        for flag, value in pairwise(command)
-        if flag == "-Q"
-        for queue in value.split(",")
+        queue for command in commands for flag, value in pairwise(command) if flag == "-Q" for queue in value.split(",")
     }
     assert {queue.name for queue in celery_app.conf.task_queues} <= served
     assert {kind.queue for kind in all_job_types()} <= served

@@ -14,10 +14,12 @@ from sqlalchemy import select, update
 from service.clock import utcnow
 from service.database import db, transaction
 from service.jobs import lifecycle
-from service.jobs.actions import Submission, cancel_job, retry_job, submit_job
+from service.jobs.actions import cancel_job, retry_job
 from service.jobs.errors import JobNotCancellable, JobNotRetryable
 from service.jobs.models import Job, JobExecution
+from service.jobs.representation import job_json
 from service.jobs.states import MOVES, STATUSES
+from service.jobs.submission import Submission, submit_job
 from service.queue import celery_app
 from tests.conftest import Account, MakeUser
 
@@ -30,7 +32,7 @@ PERMANENT = {"code": "gone", "message": "never", "retryable": False}
 def submit(user: Account, **options: Any) -> UUID:
     """A queued demo job of a user."""
     submission = Submission(type="demo-steps", payload={"steps": 1}, **options)
-    row = submit_job(submission, organization_id=user.organization_id, user_id=user.id)
+    row = submit_job(submission, organization_id=user.organization_id, user_id=user.id).row
     return UUID(str(row["id"]))
 
 
@@ -183,7 +185,9 @@ def test_the_job_of_a_dead_worker_runs_again_without_spending_an_attempt(make_us
     assert lifecycle.rescue() >= 1
     assert job(job_id).status == "queued"
     assert lifecycle.complete_job(job_id, 1, "late") is None, "the dead worker was only slow: its fence has moved"
-    lifecycle.start_job(job_id, 2, "w")
+    again = lifecycle.start_job(job_id, 2, "w")
+    assert again is not None
+    assert job_json(again)["maxAttempts"] == 2, "how often it may start grows with a rescue"
     lifecycle.fail_job(job_id, 2, FAILURE)
     assert job(job_id).status == "failed", "its own failure does spend the attempt"
     assert executions(job_id) == [(1, "lost"), (2, "failed")]

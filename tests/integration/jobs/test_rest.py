@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from flask import Flask
@@ -11,7 +11,6 @@ from flask.testing import FlaskClient
 
 from service.clock import utcnow
 from service.jobs import lifecycle
-from service.jobs.representation import job_json
 from service.jobs.schemas import JobSchema
 from tests.conftest import MakeUser
 
@@ -125,8 +124,6 @@ def test_cancel_and_retry(client: FlaskClient, make_user: MakeUser) -> None:
 
 
 def test_attempts_show_tracebacks_to_operators_only(app: Flask, client: FlaskClient, make_user: MakeUser) -> None:
-    from uuid import UUID
-
     user = make_user()
     operator = make_user(("operator",), organization=user.organization_id)
     job = client.post("/api/jobs", json=DEMO, headers=user.headers).get_json()
@@ -147,14 +144,3 @@ def test_job_types_tell_their_payload_as_json_schema(client: FlaskClient, make_u
     assert demo["payload"]["required"] == ["steps"]
     assert demo["payload"]["properties"]["sleepMs"]["maximum"] == 60_000
     assert demo["defaults"]["retryLimit"] == 3
-
-
-def test_allowed_attempts_grow_with_rescues() -> None:
-    row = {
-        **dict.fromkeys(
-            ("scheduled_at", "started_at", "completed_at", "next_attempt_at", "cancel_reason"),
-        ),
-        **{"id": uuid4(), "type": "t", "name": "n", "status": "queued", "priority": 1, "queue": "q", "tags": []},
-        **{"attempt": 2, "max_attempts": 4, "rescues": 1, "created_at": utcnow(), "version": 1},
-    }
-    assert job_json(row)["maxAttempts"] == 5

@@ -10,7 +10,8 @@ from flask.testing import FlaskClient
 from service.database import transaction
 from service.events import JobCompleted, publish
 from service.jobs import lifecycle
-from service.jobs.actions import Submission, cancel_job, submit_job
+from service.jobs.actions import cancel_job
+from service.jobs.submission import Submission, submit_job
 from tests.conftest import Account, MakeUser
 
 
@@ -21,7 +22,7 @@ def run_a_job(app: Flask, user: Account) -> UUID:
             Submission(type="demo-steps", payload={"steps": 1}),
             organization_id=user.organization_id,
             user_id=user.id,
-        )
+        ).row
         job_id = UUID(str(row["id"]))
         lifecycle.start_job(job_id, 1, "w")
         lifecycle.complete_job(job_id, 1, {"steps": 1})
@@ -62,7 +63,7 @@ def test_planning_an_event_twice_tells_once(app: Flask, client: FlaskClient, mak
             Submission(type="demo-steps", payload={"steps": 1}),
             organization_id=user.organization_id,
             user_id=user.id,
-        )
+        ).row
         event = JobCompleted({**row, "status": "completed", "result": None})
         for _ in range(2):
             with transaction():
@@ -124,7 +125,7 @@ def test_endings_are_told_with_their_reason(app: Flask, client: FlaskClient, mak
                 Submission(type="demo-steps", payload={"steps": 1}, name="Export"),
                 organization_id=user.organization_id,
                 user_id=user.id,
-            )
+            ).row
             job_id = UUID(str(row["id"]))
             if ending == "cancel":
                 cancel_job(job_id, "not needed")

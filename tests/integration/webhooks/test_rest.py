@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from service.database import db
 from service.jobs import lifecycle
-from service.jobs.actions import Submission, submit_job
+from service.jobs.submission import Submission, submit_job
 from service.webhooks.models import Webhook
 from service.webhooks.outbox import Attempted, claim_due, record_attempts
 from tests.conftest import Account, MakeUser
@@ -26,7 +26,7 @@ def run_a_job(app: Flask, user: Account) -> None:
             Submission(type="demo-steps", payload={"steps": 1}),
             organization_id=user.organization_id,
             user_id=user.id,
-        )
+        ).row
         job_id = UUID(str(row["id"]))
         lifecycle.start_job(job_id, 1, "w")
         lifecycle.complete_job(job_id, 1, {"steps": 1})

@@ -1,0 +1,86 @@
+"""`Idempotency-Key`: a submission that comes twice is one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from service.clock import utcnow
+from service.database import fetch_all, fetch_one, transaction
+from service.errors import Conflict
+from service.events import JobRow
+from service.jobs.rows import COLUMNS
+
+if TYPE_CHECKING:
+    from service.jobs.submission import Submission
+
+KEPT = timedelta(days=7)
+
+
+class IdempotencyConflict(Conflict):
+    """This Idempotency-Key was used with another body."""
+
+    code = "idempotency_conflict"
+
+
+# A second submission under way at the same moment waits here until the first has committed.
+CLAIM = """
+INSERT INTO idempotency_keys (user_id, key, body_hash, job_ids, created_at)
+VALUES (%(user_id)s, %(key)s, %(body_hash)s, %(job_ids)s::uuid[], %(now)s)
+ON CONFLICT DO NOTHING RETURNING key
+"""
+
+
+def claim(
+    user_id: UUID, key: str, submissions: Sequence[Submission], job_ids: Sequence[str], now: datetime
+) -> list[JobRow] | None:
+    """Take a key for new jobs: None; or the jobs it led to before. Raises IdempotencyConflict."""
+    body = json.dumps([repr(submission) for submission in submissions])
+    digest = hashlib.sha256(body.encode()).digest()
+    parameters = {"user_id": str(user_id), "key": key}
+    claimed = fetch_one(CLAIM, {**parameters, "body_hash": digest, "job_ids": _array(job_ids), "now": now})
+    if claimed is not None:
+        return None
+    known = fetch_one(
+        """
+        SELECT body_hash, job_ids::text[] AS job_ids FROM idempotency_keys
+        WHERE user_id = %(user_id)s AND key = %(key)s
+        """,
+        parameters,
+    )
+    assert known is not None
+    if bytes(known["body_hash"]) != digest:
+        raise IdempotencyConflict
+    return list(
+        fetch_all(
+            f"""
+            SELECT {COLUMNS} FROM jobs JOIN unnest(%(job_ids)s::uuid[]) WITH ORDINALITY AS first(job_id, place)
+                ON jobs.id = first.job_id
+            ORDER BY first.place
+            """,
+            {"job_ids": _array(known["job_ids"])},
+        )
+    )
+
+
+def settle(user_id: UUID, key: str, job_ids: Sequence[object]) -> None:
+    """Note which jobs a claimed key led to: a unique job may have led to one that there was."""
+    fetch_all(
+        "UPDATE idempotency_keys SET job_ids = %(job_ids)s::uuid[] WHERE user_id = %(user_id)s AND key = %(key)s",
+        {"user_id": str(user_id), "key": key, "job_ids": _array(job_ids)},
+    )
+
+
+def _array(job_ids: Sequence[object]) -> str:
+    """Ids in PostgreSQL's own notation: psycopg2 would send a list of texts, which is no list of ids."""
+    return "{" + ",".join(str(job_id) for job_id in job_ids) + "}"
+
+
+def forget_old_keys() -> None:
+    """Delete keys after seven days: a client that tries again does so sooner."""
+    with transaction():
+        fetch_all("DELETE FROM idempotency_keys WHERE created_at < %(before)s", {"before": utcnow() - KEPT})

@@ -1,0 +1,8 @@
+"""The columns of a job that events and answers need."""
+
+from __future__ import annotations
+
+# JSON columns are left out: whoever wrote them knows them.
+COLUMNS = """id, organization_id, user_id, type, name, queue, status, priority, tags, attempt, max_attempts, rescues,
+    retry_strategy, retry_delay, timeout, worker, unique_key, created_at, scheduled_at, started_at, completed_at,
+    next_attempt_at, cancel_requested_at, cancel_reason, version"""

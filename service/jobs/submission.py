@@ -1,0 +1,194 @@
+"""Accepting jobs: one or many, in one transaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+from uuid import UUID
+
+import marshmallow as ma
+
+from service.clock import utcnow
+from service.database import after_commit, fetch_all, transaction
+from service.errors import CarillonError, ValidationFailed, flatten_messages
+from service.events import JobCreated, JobRow, publish
+from service.ids import new_id
+from service.jobs import idempotency
+from service.jobs.registry import JobType, get_job_type
+from service.jobs.rows import COLUMNS
+from service.jobs.states import QUEUED, SCHEDULED
+from service.jobs.uniqueness import DEBOUNCE, Unique, holder_of, unique_id
+from service.queue import enqueue_jobs
+from service.settings import current_settings
+
+MAXIMUM_BATCH = 1_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """A job that somebody asks for; what is None is taken from its type."""
+
+    type: str
+    payload: Mapping[str, Any]
+    name: str | None = None
+    queue: str | None = None
+    priority: int | None = None
+    # Seconds from now, or a moment.
+    delay: float | None = None
+    run_at: datetime | None = None
+    retry_limit: int | None = None
+    retry_delay: float | None = None
+    retry_strategy: str | None = None
+    timeout: int | None = None
+    expire_in_seconds: float | None = None
+    tags: Sequence[str] = ()
+    unique: Unique | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What came of a submission: a new job, an existing one that it stands for, or a first answer replayed."""
+
+    row: JobRow
+    outcome: Literal["new", "existing", "replayed"]
+
+
+# A key that another job holds makes no row: what then is for `uniqueness` to say.
+INSERT = f"""
+INSERT INTO jobs (id, organization_id, user_id, type, name, queue, status, priority, payload, tags, attempt,
+    retry_limit, max_attempts, rescues, retry_strategy, retry_delay, timeout, unique_key, unique_id, unique_held,
+    unique_states, unique_until, created_at, scheduled_at, next_attempt_at, expires_at, dispatched_at, version)
+SELECT id, %(organization_id)s, %(user_id)s, type, name, queue, status, priority, payload,
+    ARRAY(SELECT jsonb_array_elements_text(tags)), 0, retry_limit, retry_limit + 1, 0, retry_strategy, retry_delay,
+    timeout, unique_key, unique_id, unique_id IS NOT NULL,
+    CASE WHEN unique_id IS NOT NULL THEN ARRAY(SELECT jsonb_array_elements_text(unique_states)) END, unique_until,
+    %(now)s, scheduled_at, scheduled_at, expires_at, %(now)s, 1
+FROM jsonb_to_recordset(%(jobs)s) AS job(id uuid, type text, name text, queue text, status text, priority int,
+    payload jsonb, tags jsonb, retry_limit int, retry_strategy text, retry_delay float, timeout int, unique_key text,
+    unique_id uuid, unique_states jsonb, unique_until timestamptz, scheduled_at timestamptz, expires_at timestamptz)
+ON CONFLICT (unique_id) WHERE unique_held DO NOTHING
+RETURNING {COLUMNS}
+"""
+
+
+def submit_job(
+    submission: Submission,
+    *,
+    organization_id: UUID,
+    user_id: UUID,
+    idempotency_key: str | None = None,
+) -> Accepted:
+    """Accept a job, or find the one that stands for it.
+
+    Raises UnknownJobType, ValidationFailed, DuplicateJob, and IdempotencyConflict for a key that was used with
+    another body.
+    """
+    return submit_jobs([submission], organization_id=organization_id, user_id=user_id, idempotency_key=idempotency_key)[
+        0
+    ]
+
+
+def submit_jobs(
+    submissions: Sequence[Submission],
+    *,
+    organization_id: UUID,
+    user_id: UUID,
+    idempotency_key: str | None = None,
+) -> list[Accepted]:
+    """Accept all or none, in one transaction, in their order; raises as `submit_job`.
+
+    Errors of a batch name the place in it: `jobs.3.payload.steps`.
+    """
+    now = utcnow()
+    records = [
+        _record(submission, user_id, organization_id, now, _place(number, submissions))
+        for number, submission in enumerate(submissions)
+    ]
+    with transaction():
+        if idempotency_key is not None:
+            first = idempotency.claim(user_id, idempotency_key, submissions, [record["id"] for record in records], now)
+            if first is not None:
+                return [Accepted(row, "replayed") for row in first]
+        scope = {"organization_id": str(organization_id), "user_id": str(user_id), "now": now}
+        rows = fetch_all(INSERT, {**scope, "jobs": json.dumps(records)})
+        made = {str(row["id"]): row for row in rows}
+        accepted = [
+            Accepted(made[record["id"]], "new") if record["id"] in made else _stands_for(record, submission, scope)
+            for record, submission in zip(records, submissions, strict=True)
+        ]
+        if idempotency_key is not None:
+            idempotency.settle(user_id, idempotency_key, [each.row["id"] for each in accepted])
+        new = [each.row for each in accepted if each.outcome == "new"]
+        publish(*[JobCreated(row) for row in new])
+        ready = [row for row in new if row["status"] == QUEUED]
+        if ready:
+            after_commit(lambda: enqueue_jobs(ready))
+    return accepted
+
+
+def _stands_for(record: dict[str, Any], submission: Submission, scope: Mapping[str, Any]) -> Accepted:
+    """The job that holds the key, dealt with as the mode says; a new one where it lets go of the key meanwhile."""
+    assert submission.unique is not None
+    while True:
+        row = holder_of(record, submission.unique, scope["now"])
+        if row is not None:
+            return Accepted(row, "existing")
+        rows = fetch_all(INSERT, {**scope, "jobs": json.dumps([record])})
+        if rows:
+            return Accepted(rows[0], "new")
+
+
+def _place(number: int, submissions: Sequence[Submission]) -> str:
+    return "" if len(submissions) == 1 else f"jobs.{number}."
+
+
+def _record(submission: Submission, user_id: UUID, organization_id: UUID, now: datetime, place: str) -> dict[str, Any]:
+    try:
+        kind = get_job_type(submission.type)
+        _check_payload(kind, submission.payload, user_id)
+    except CarillonError as error:
+        if error.errors is not None and place:
+            error.errors = {f"{place}{field}": texts for field, texts in error.errors.items()}
+        raise
+    run_at = submission.run_at
+    if submission.delay is not None:
+        run_at = now + timedelta(seconds=submission.delay)
+    unique = submission.unique
+    if unique is not None and unique.mode == DEBOUNCE:
+        run_at = now + timedelta(seconds=unique.period or 0)
+    waits = run_at is not None and run_at > now
+    expires_in = _given(submission.expire_in_seconds, kind.expire_in_seconds)
+    begins = run_at if run_at is not None and waits else now
+    return {
+        "id": str(new_id()),
+        "type": kind.name,
+        "name": submission.name or kind.title,
+        "queue": submission.queue or kind.queue,
+        "status": SCHEDULED if waits else QUEUED,
+        "priority": _given(submission.priority, kind.priority),
+        "payload": submission.payload,
+        "tags": list(submission.tags),
+        "retry_limit": _given(submission.retry_limit, kind.retry_limit),
+        "retry_strategy": submission.retry_strategy or kind.retry_strategy,
+        "retry_delay": _given(submission.retry_delay, kind.retry_delay),
+        "timeout": _given(submission.timeout, kind.timeout or current_settings().job_timeout_minutes * 60),
+        "scheduled_at": begins.isoformat() if waits else None,
+        "expires_at": None if expires_in is None else (begins + timedelta(seconds=expires_in)).isoformat(),
+        **({} if unique is None else unique.columns(unique_id(organization_id, kind.name, unique.key), now)),
+    }
+
+
+def _given(value: Any, default: Any) -> Any:
+    return default if value is None else value
+
+
+def _check_payload(kind: JobType, payload: Mapping[str, Any], user_id: UUID) -> None:
+    try:
+        loaded = kind.payload().load(payload)
+    except ma.ValidationError as error:
+        raise ValidationFailed(errors=flatten_messages(error.messages, "payload")) from None
+    if kind.check is not None:
+        kind.check(user_id, loaded)

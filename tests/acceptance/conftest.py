@@ -6,13 +6,18 @@ import os
 import shutil
 import subprocess
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
+from devstack import programs
+from devstack.ports import free_port
 from tests.acceptance.platform import Platform
 from tests.acceptance.receiver import Receiver
+from tests.acceptance.waiting import until
 
 NODE_FOLDER = Path(__file__).with_name("node")
 
@@ -29,6 +34,26 @@ def suffering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """A whole platform that the fault tests stop, kill and restart; each leaves it healthy."""
     with Platform(tmp_path_factory.mktemp("suffering")) as platform:
         yield platform
+
+
+@pytest.fixture(scope="session")
+def threading_node(platform: Platform) -> Iterator[str]:
+    """The address of a second web node, which serves with threads instead of eventlet."""
+    port = free_port()
+    program = programs.web(port, "web-threading")
+    environment = {**program.environment, "SOCKETIO_ASYNC_MODE": "threading"}
+    process = platform.stack.add(replace(program, environment=environment, essential=False))
+    url = f"http://127.0.0.1:{port}"
+    until(lambda: _answers(url), lambda: f"the threading node; its log ends:\n{process.log_tail()}", 30)
+    yield url
+    process.stop()
+
+
+def _answers(url: str) -> bool:
+    try:
+        return requests.get(f"{url}/api/health", timeout=5).status_code == 200
+    except requests.ConnectionError:
+        return False
 
 
 @pytest.fixture

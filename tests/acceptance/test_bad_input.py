@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -180,13 +181,19 @@ def test_a_body_too_large_is_refused(person: Person) -> None:
     assert_error(person.send("POST", "/api/jobs", data=body, headers=JSON), 413, "body_too_large")
 
 
-def test_a_body_too_large_is_refused_when_its_length_is_not_told(person: Person) -> None:
-    answer = chunked(person, json.dumps(submission(name="x" * MEBIBYTE)).encode())
+@pytest.fixture(params=["eventlet", "threading"])
+def at_each_node(request: pytest.FixtureRequest, person: Person, threading_node: str) -> Person:
+    """The person at a web node of each kind: they read requests with different servers."""
+    return person if request.param == "eventlet" else replace(person, url=threading_node)
+
+
+def test_a_body_too_large_is_refused_when_its_length_is_not_told(at_each_node: Person) -> None:
+    answer = chunked(at_each_node, json.dumps(submission(name="x" * MEBIBYTE)).encode())
     assert_error(answer, 413, "body_too_large")
 
 
-def test_a_body_without_a_told_length_is_read(person: Person) -> None:
-    assert chunked(person, json.dumps(submission()).encode()).status_code == 202
+def test_a_body_without_a_told_length_is_read(at_each_node: Person) -> None:
+    assert chunked(at_each_node, json.dumps(submission()).encode()).status_code == 202
 
 
 def chunked(person: Person, body: bytes) -> requests.Response:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,6 @@ import requests
 import socketio
 from standardwebhooks import Webhook
 
-from devstack import programs
-from devstack.ports import free_port
 from tests.acceptance.journal import Journal
 from tests.acceptance.platform import Person, Platform
 from tests.acceptance.receiver import Receiver
@@ -154,26 +151,6 @@ def test_a_web_node_on_threads_serves_the_whole_way_too(
     job = person.job(job_id)
     assert_polled_as_completed(job)
     assert_webhook_verifies(receiver, webhook["secret"], job, person)
-
-
-@pytest.fixture(scope="module")
-def threading_node(platform: Platform) -> Iterator[str]:
-    """The address of a second web node, which serves with threads instead of eventlet."""
-    port = free_port()
-    program = programs.web(port, "web-threading")
-    environment = {**program.environment, "SOCKETIO_ASYNC_MODE": "threading"}
-    process = platform.stack.add(replace(program, environment=environment, essential=False))
-    url = f"http://127.0.0.1:{port}"
-    until(lambda: answers(url), lambda: f"the threading node; its log ends:\n{process.log_tail()}", 30)
-    yield url
-    process.stop()
-
-
-def answers(url: str) -> bool:
-    try:
-        return requests.get(f"{url}/api/health", timeout=5).status_code == 200
-    except requests.ConnectionError:
-        return False
 
 
 def test_the_token_may_come_after_the_connection(platform: Platform) -> None:

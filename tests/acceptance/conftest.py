@@ -44,7 +44,7 @@ def threading_node(platform: Platform) -> Iterator[str]:
     environment = {**program.environment, "SOCKETIO_ASYNC_MODE": "threading"}
     process = platform.stack.add(replace(program, environment=environment, essential=False))
     url = f"http://127.0.0.1:{port}"
-    until(lambda: _answers(url), lambda: f"the threading node; its log ends:\n{process.log_tail()}", 30)
+    until(lambda: _answers(url), lambda: f"the threading node; its log ends:\n{process.log_tail()}", 60)
     yield url
     process.stop()
 

@@ -11,8 +11,9 @@ from marshmallow import fields
 from service.connections.actions import save_schema
 from service.connections.drivers import open_database
 from service.connections.errors import PermanentFailure
-from service.connections.inspector import TABLE, Inspection, inspect_schema
+from service.connections.inspector import Inspection, inspect_schema
 from service.connections.queries import endpoint_of, own_connection
+from service.connections.reader import TABLE
 from service.connections.urls import Endpoint
 from service.database import transaction
 from service.errors import CarillonError, ValidationFailed

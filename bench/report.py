@@ -140,7 +140,7 @@ def _saturation(results: Results) -> str:
 
 def _jobs(rounds: Sequence[Any]) -> str:
     """How many jobs a round had and how many rounds there were."""
-    return f"{len(rounds)} times {rounds[0].jobs}" if rounds else "0"
+    return f"{len(rounds)} round{'' if len(rounds) == 1 else 's'} of {rounds[0].jobs}" if rounds else "0"
 
 
 def _losses(rounds: Sequence[Any]) -> str:

@@ -21,13 +21,13 @@ from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
 from werkzeug.wrappers import Response as BaseResponse
 
 from service.accounts.identity import authenticate_request, public
+from service.bodies import ReadsChunks, check_body
 from service.errors import (
     BodyTooLarge,
     CarillonError,
     MalformedRequest,
     ServiceUnavailable,
     ValidationFailed,
-    WrongContentType,
     flatten_messages,
 )
 from service.ids import new_id
@@ -37,8 +37,6 @@ log = structlog.get_logger(__name__)
 
 RETRY_AFTER_SECONDS = 2
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-# Deeper than any real payload; the parser itself would give up near a thousand, with a RecursionError.
-MAXIMUM_DEPTH = 64
 ROOMS = Path(__file__).parent
 
 
@@ -73,10 +71,11 @@ def configure_web(app: Flask, settings: Settings) -> None:
             "security": [{"bearer": []}],
         },
     }
+    app.wsgi_app = ReadsChunks(app.wsgi_app)  # type: ignore[method-assign]  # Flask's documented place for middleware
     app.before_request(_name_request)
     app.before_request(authenticate_request)
     app.before_request(_check_query)
-    app.before_request(_check_body)
+    app.before_request(check_body)
     app.after_request(_finish_answer)
     app.register_error_handler(CarillonError, _answer_error)
     app.register_error_handler(HTTPException, _answer_http_exception)
@@ -128,53 +127,6 @@ def _name_request() -> None:
 def _check_query() -> None:
     if b"%00" in request.query_string:
         raise ValidationFailed("Text may not hold the NUL character.")
-
-
-def _check_body() -> None:
-    if request.method not in {"POST", "PUT", "PATCH", "DELETE"}:
-        return
-    # The length is checked before the body is read; a body without one is cut by the server's reader.
-    if (request.content_length or 0) > (request.max_content_length or 0):
-        raise BodyTooLarge
-    body = request.get_data()
-    if not body:
-        return
-    if not request.is_json:
-        raise WrongContentType
-    try:
-        document = request.get_json()
-    except RecursionError:
-        raise MalformedRequest("The JSON is nested too deeply.") from None
-    text = body.decode("utf-8", "replace")
-    if "\\u0000" in text:
-        raise ValidationFailed("Text may not hold the NUL character.")
-    # JSON can write half of a surrogate pair, which neither UTF-8 nor PostgreSQL can hold.
-    if "\\ud" in text.lower() and not _is_encodable(document):
-        raise ValidationFailed("Text may not hold half a character.")
-    if _depth(document) > MAXIMUM_DEPTH:
-        raise MalformedRequest("The JSON is nested too deeply.")
-
-
-def _is_encodable(document: Any) -> bool:
-    try:
-        json.dumps(document, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _depth(document: Any) -> int:
-    depth, level = 0, [document]
-    while level:
-        depth += 1
-        below: list[Any] = []
-        for value in level:
-            if isinstance(value, dict):
-                below.extend(value.values())
-            elif isinstance(value, list):
-                below.extend(value)
-        level = below
-    return depth
 
 
 def _finish_answer(response: Response) -> Response:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
 import marshmallow as ma
 from marshmallow import validate
 
+from service.clock import utcnow
 from service.jobs.retry import STRATEGIES
 from service.jobs.states import OLDER_WORDS, STATUSES
 from service.jobs.submission import MAXIMUM_BATCH
 from service.jobs.uniqueness import DEBOUNCE, MODES, REJECT, THROTTLE, UNFINISHED
 from service.pagination import PageArguments, PaginationSchema
 
-MAXIMUM_DELAY_SECONDS = 365 * 86400
+MAXIMUM_DELAY_SECONDS = 10 * 365 * 86400
 MAXIMUM_TIMEOUT_SECONDS = 7 * 86400
 
 
@@ -108,6 +110,11 @@ class LogPageSchema(ma.Schema):
     pagination = ma.fields.Nested(PaginationSchema, required=True)
 
 
+def _within_ten_years(moment: datetime) -> None:
+    if moment > utcnow() + timedelta(seconds=MAXIMUM_DELAY_SECONDS):
+        raise ma.ValidationError("Must lie within ten years.")
+
+
 class UniqueSchema(ma.Schema):
     """What it means that another job holds the singletonKey."""
 
@@ -146,7 +153,9 @@ class OptionsSchema(ma.Schema):
         validate=validate.Range(0, MAXIMUM_DELAY_SECONDS),
         metadata={"description": "Seconds to wait before it is queued"},
     )
-    run_at = ma.fields.AwareDateTime(data_key="runAt", metadata={"description": "When to queue it"})
+    run_at = ma.fields.AwareDateTime(
+        data_key="runAt", validate=_within_ten_years, metadata={"description": "When to queue it, within ten years"}
+    )
     retry_limit = ma.fields.Integer(data_key="retryLimit", validate=validate.Range(0, 100))
     retry_delay = ma.fields.Float(
         data_key="retryDelay", validate=validate.Range(0, 86400), metadata={"description": "Seconds"}

@@ -37,8 +37,10 @@ CREATE TABLE customers (id INTEGER PRIMARY KEY, name TEXT NOT NULL, email TEXT U
 CREATE TABLE products (id INTEGER PRIMARY KEY, title TEXT NOT NULL, price_cents INTEGER NOT NULL);
 CREATE TABLE orders (id INTEGER PRIMARY KEY,
     customer_id INTEGER NOT NULL REFERENCES customers (id), placed_at TEXT);
-CREATE TABLE order_lines (order_id INTEGER NOT NULL REFERENCES orders (id),
-    product_id INTEGER NOT NULL REFERENCES products (id), quantity INTEGER NOT NULL, PRIMARY KEY (order_id, product_id));
+CREATE TABLE order_lines (
+    order_id INTEGER NOT NULL REFERENCES orders (id),
+    product_id INTEGER NOT NULL REFERENCES products (id), quantity INTEGER NOT NULL,
+    PRIMARY KEY (order_id, product_id));
 CREATE INDEX orders_by_customer ON orders (customer_id, placed_at);
 CREATE VIEW revenue AS SELECT product_id, sum(quantity) AS sold FROM order_lines GROUP BY product_id;
 """

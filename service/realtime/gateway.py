@@ -209,12 +209,16 @@ class Gateway:
 
     def _speak(self, event: Event, only_to: str | None = None) -> None:
         for message in messages(event.entry):
-            if only_to is not None and not message.room.startswith("user:"):
+            to_owner = message.room.startswith("user:")
+            if only_to is not None:
                 # A replay is for the user's room: job rooms are joined anew, with the job as it is now.
+                if not to_owner:
+                    continue
+            elif not self._has_listeners(message.room):
                 continue
-            if only_to is None and not self._has_listeners(message.room):
-                continue
-            self._socketio.emit(message.name, {**message.data, "eventId": str(event.id)}, to=only_to or message.room)
+            # A number counts in its owner's log; in a job's room others listen too, with logs of their own.
+            data = {**message.data, "eventId": str(event.id)} if to_owner else message.data
+            self._socketio.emit(message.name, data, to=only_to or message.room)
 
     def _has_listeners(self, room: str) -> bool:
         rooms = self._socketio.server.manager.rooms.get("/", {})

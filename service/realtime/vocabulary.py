@@ -124,8 +124,13 @@ def _notified(entry: Entry) -> Iterator[Message]:
     yield _to_user(entry, "notification", dict(entry["notification"]))
 
 
-def _silent(_entry: Entry) -> Iterator[Message]:
-    yield from ()
+def _changed_elsewhere(name: str) -> Callable[[Entry], Iterator[Message]]:
+    """What another device of the user did to the inbox; an id of null stands for all notifications."""
+
+    def speak(entry: Entry) -> Iterator[Message]:
+        yield _to_user(entry, name, {"id": entry["notificationId"]})
+
+    return speak
 
 
 TABLE: dict[str, Callable[[Entry], Iterator[Message]]] = {
@@ -138,8 +143,8 @@ TABLE: dict[str, Callable[[Entry], Iterator[Message]]] = {
     "JobFailed": _failed,
     "JobCancelled": _cancelled,
     "NotificationCreated": _notified,
-    # The default namespace has no words for these.
-    "NotificationRead": _silent,
-    "NotificationUnread": _silent,
-    "NotificationDeleted": _silent,
+    # Told here too, so that the numbers a client hears have no holes.
+    "NotificationRead": _changed_elsewhere("notification:read"),
+    "NotificationUnread": _changed_elsewhere("notification:unread"),
+    "NotificationDeleted": _changed_elsewhere("notification:deleted"),
 }

@@ -1,0 +1,84 @@
+"""The bodies of requests: what is read of them, and what is refused before anybody looks inside."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from flask import request
+
+from service.errors import BodyTooLarge, MalformedRequest, ValidationFailed, WrongContentType
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+# Deeper than any real payload; the parser itself would give up near a thousand, with a RecursionError.
+MAXIMUM_DEPTH = 64
+
+
+class ReadsChunks:
+    """Lets a body be read that comes in chunks, without a length told.
+
+    Werkzeug takes such a body for empty unless the server says that it ends the stream itself, which both servers do
+    and eventlet's does not say.
+    """
+
+    def __init__(self, application: WSGIApplication) -> None:
+        self._application = application
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ.get("HTTP_TRANSFER_ENCODING", "").lower() == "chunked":
+            environ["wsgi.input_terminated"] = True
+        return self._application(environ, start_response)
+
+
+def check_body() -> None:
+    """Before each request: refuses a body that is too large, of another type, malformed, too deep or not storable."""
+    if request.method not in {"POST", "PUT", "PATCH", "DELETE"}:
+        return
+    limit = request.max_content_length or 0
+    if (request.content_length or 0) > limit:
+        raise BodyTooLarge
+    body = request.get_data()
+    # A body whose length was not told is read up to the limit and cut there.
+    if request.content_length is None and len(body) >= limit:
+        raise BodyTooLarge
+    if not body:
+        return
+    if not request.is_json:
+        raise WrongContentType
+    try:
+        document = request.get_json()
+    except RecursionError:
+        raise MalformedRequest("The JSON is nested too deeply.") from None
+    text = body.decode("utf-8", "replace")
+    if "\\u0000" in text:
+        raise ValidationFailed("Text may not hold the NUL character.")
+    # JSON can write half of a surrogate pair, which neither UTF-8 nor PostgreSQL can hold.
+    if "\\ud" in text.lower() and not _is_encodable(document):
+        raise ValidationFailed("Text may not hold half a character.")
+    if _depth(document) > MAXIMUM_DEPTH:
+        raise MalformedRequest("The JSON is nested too deeply.")
+
+
+def _is_encodable(document: Any) -> bool:
+    try:
+        json.dumps(document, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _depth(document: Any) -> int:
+    depth, level = 0, [document]
+    while level:
+        depth += 1
+        below: list[Any] = []
+        for value in level:
+            if isinstance(value, dict):
+                below.extend(value.values())
+            elif isinstance(value, list):
+                below.extend(value)
+        level = below
+    return depth

@@ -9,7 +9,9 @@ from service.settings import Settings
 settings = Settings.from_env()
 
 broker_url = settings.broker_url
-result_backend = settings.result_backend
+# A Redis is spoken to by our own backend (see `service.results`); any other is Celery's business.
+_own_backend = settings.result_backend.startswith(("redis://", "rediss://"))
+result_backend = f"service.results.ResultBackend+{settings.result_backend}" if _own_backend else settings.result_backend
 
 task_serializer = "json"
 result_serializer = "json"

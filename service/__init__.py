@@ -22,7 +22,8 @@ def create_app(settings: Settings, *, serves: bool = True) -> Flask:
     app.config["SQLALCHEMY_DATABASE_URI"] = settings.database_url
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
         "pool_size": settings.database_pool_size,
-        "max_overflow": settings.database_pool_size,
+        # A connection beyond the pool would be opened, taught its statements and closed for each request of a rush.
+        "max_overflow": 0,
         "pool_timeout": 5,
         "pool_use_lifo": True,
         "connect_args": {

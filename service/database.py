@@ -68,10 +68,11 @@ Row = Mapping[str, Any]
 
 
 @contextmanager
-def transaction() -> Iterator[Session]:
+def transaction(*, is_single: bool = False) -> Iterator[Session]:
     """One unit of work: commits at the end, rolls back on any exception; one inside another joins it.
 
-    What was registered with `after_commit` runs once the outermost has committed.
+    What was registered with `after_commit` runs once the outermost has committed. `is_single`: the unit is one
+    statement, which stands or falls as a whole by itself and is spared the round trips of BEGIN and COMMIT.
     """
     session = db.session()
     if "after_commit" in session.info:
@@ -79,6 +80,8 @@ def transaction() -> Iterator[Session]:
         return
     callbacks: list[Callable[[], None]] = []
     session.info["after_commit"] = callbacks
+    if is_single and not session.in_transaction():
+        session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
     try:
         yield session
         session.commit()

@@ -2,6 +2,9 @@
 
 An event is published inside the transaction that makes it true; subscribers run in that same transaction, so what
 they write stands or falls with it. Whatever must wait for the commit they register with `after_commit`.
+
+What follows an event of a job is planned in the very statement that moves the job: a planner gives the SQL for each
+kind of event, `service.jobs.transitions` joins it to its own, and the event carries what came of it.
 """
 
 from __future__ import annotations
@@ -11,16 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from uuid import UUID
 
-from service.ids import new_id
-
 JobRow = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened; `id` names it for whoever must not act on it twice."""
-
-    id: UUID = field(default_factory=new_id, kw_only=True)
+    """Something that happened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +27,8 @@ class JobEvent(Event):
     """A job changed; `job` is its row right after."""
 
     job: JobRow
+    # What the planner's parts of the statement returned, by their names; the same for all events of one statement.
+    planned: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict, kw_only=True)
 
 
 class JobCreated(JobEvent):
@@ -88,6 +89,34 @@ class NotificationDeleted(NotificationEvent):
 EventType = TypeVar("EventType", bound=Event)
 Subscriber = Callable[[Sequence[Any]], None]
 _subscribers: dict[type[Event], list[Subscriber]] = {}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """SQL that follows an event: `tables` are common table expressions over `job`, the rows that moved.
+
+    They may use the parameter `%(now)s` and those of `parameters`; the rows of each expression named in `results`
+    come back with the event.
+    """
+
+    tables: str
+    results: Sequence[str]
+    parameters: Callable[[], Mapping[str, Any]]
+
+
+Planner = Callable[[type["JobEvent"]], Plan | None]
+_planners: list[Planner] = []
+
+
+def plan_with(planner: Planner) -> None:
+    """Have the statements of jobs ask `planner` what follows an event; saying so twice is saying it once."""
+    if planner not in _planners:
+        _planners.append(planner)
+
+
+def plans_of(event_type: type[JobEvent]) -> list[Plan]:
+    """What the planners give for a kind of event."""
+    return [plan for planner in _planners if (plan := planner(event_type)) is not None]
 
 
 def subscribe(subscriber: Subscriber, *types: type[Event]) -> None:

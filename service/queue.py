@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 from uuid import UUID
 
 import structlog
 from celery import Celery
-from celery.result import AsyncResult
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
@@ -21,8 +21,8 @@ celery_app.config_from_object("celeryconfig")
 
 # What a broker that is away raises, through kombu or from its client library.
 BROKER_ERRORS = (OperationalError, OSError, RedisError)
-# A wake-up that nobody has taken for this long was lost with its message.
-WAKE_UP_SECONDS = 5
+# A task that has not been heard of for this long has died, or its message was lost.
+AWAKE_SECONDS = 5
 BROKER_LEVELS = 10
 
 
@@ -39,19 +39,26 @@ def job_and_attempt(task_id: str) -> tuple[UUID, int]:
 
 def enqueue_jobs(jobs: Iterable[Any]) -> None:
     """Send the message of each job row; one that cannot be sent is found again by `relay`."""
+    amqp = celery_app.amqp
     try:
         with celery_app.producer_or_acquire() as producer:
             for job in jobs:
-                celery_app.send_task(
+                # What `send_task` does in the end, without its look-ups of options that our messages never have.
+                message = amqp.create_task_message(
+                    task_id_of(job["id"], job["attempt"] + 1),
                     job["type"],
-                    args=(str(job["id"]),),
-                    task_id=task_id_of(job["id"], job["attempt"] + 1),
+                    (str(job["id"]),),
+                    {},
+                    time_limit=job["timeout"] + HARD_LIMIT_GRACE_SECONDS,
+                    soft_time_limit=job["timeout"],
+                )
+                amqp.send_task_message(
+                    producer,
+                    job["type"],
+                    message,
                     queue=job["queue"],
                     # Kombu's Redis transport serves the lowest number first.
                     priority=BROKER_LEVELS - 1 - job["priority"] * BROKER_LEVELS // 101,
-                    time_limit=job["timeout"] + HARD_LIMIT_GRACE_SECONDS,
-                    soft_time_limit=job["timeout"],
-                    producer=producer,
                 )
     except BROKER_ERRORS as error:
         log.warning("enqueue_failed", error=str(error))
@@ -62,21 +69,40 @@ HARD_LIMIT_GRACE_SECONDS = 10
 
 
 def wake(task_name: str) -> None:
-    """Have a delivery task run soon; many wake-ups before it starts are one."""
+    """Have a delivery task look for due rows soon; it is sent a message only where it is not awake."""
     try:
-        if redis().set(_wake_key(task_name), 1, nx=True, ex=WAKE_UP_SECONDS):
-            celery_app.send_task(task_name)
+        pipeline = redis().pipeline(transaction=False)
+        pipeline.rpush(_bell(task_name), 1)
+        # However often it is rung, it is heard once.
+        pipeline.ltrim(_bell(task_name), -1, -1)
+        pipeline.set(_awake(task_name), 1, nx=True, ex=AWAKE_SECONDS)
+        if pipeline.execute()[2]:
+            celery_app.send_task(task_name, add_to_parent=False)
     except BROKER_ERRORS as error:
         log.warning("wake_failed", task=task_name, error=str(error))
 
 
-def awake(task_name: str) -> None:
-    """The task has started: whoever writes rows from now on must wake it again."""
-    redis().delete(_wake_key(task_name))
+def listen(task_name: str, seconds: float) -> bool:
+    """Stay awake and wait so long for the bell; whether it rang. Raises what Redis raises."""
+    client = redis()
+    client.set(_awake(task_name), 1, ex=AWAKE_SECONDS)
+    return client.blpop([_bell(task_name)], timeout=seconds) is not None
 
 
-def _wake_key(task_name: str) -> str:
-    return f"carillon:wake:{task_name}"
+def fall_asleep(task_name: str) -> bool:
+    """Let the next `wake` send a message again; whether the bell rang just before, so that nothing is slept through."""
+    pipeline = redis().pipeline(transaction=False)
+    pipeline.delete(_awake(task_name))
+    pipeline.lpop(_bell(task_name))
+    return pipeline.execute()[1] is not None
+
+
+def _awake(task_name: str) -> str:
+    return f"carillon:awake:{task_name}"
+
+
+def _bell(task_name: str) -> str:
+    return f"carillon:bell:{task_name}"
 
 
 def depth(queue: str) -> int:
@@ -98,8 +124,13 @@ def queues() -> tuple[str, ...]:
     return tuple(queue.name for queue in celery_app.conf.task_queues if queue.name not in {"delivery", "housekeeping"})
 
 
+@cache
+def _results() -> Any:
+    # Celery makes a backend, with connections of its own, for each thread and each green thread that asks.
+    return celery_app.backend
+
+
 def attempt_outcome(job_id: object, attempt: int) -> tuple[str, Any]:
     """What Celery's result backend knows of an attempt: its state, and its result or progress."""
-    result = AsyncResult(task_id_of(job_id, attempt), app=celery_app)
-    meta = result.backend.get_task_meta(result.id, cache=False)
+    meta = _results().get_task_meta(task_id_of(job_id, attempt), cache=False)
     return str(meta["status"]), meta.get("result")

@@ -154,7 +154,7 @@ class Settings:
         "PostgreSQL 14 or newer",
         secret=True,
     )
-    database_pool_size: int = setting("DATABASE_POOL_SIZE", _positive, "10", "connections kept per process")
+    database_pool_size: int = setting("DATABASE_POOL_SIZE", _positive, "20", "connections kept per process")
     redis_url: str = setting(
         "REDIS_URL",
         _url("redis", "rediss"),

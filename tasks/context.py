@@ -135,10 +135,12 @@ class JobContext:
             lines, self._lines = self._lines, []
             until_written(lambda: add_logs(self.job_id, self.attempt, lines))
 
-    def _send(self, report: Report) -> None:
+    def _send(self, report: Report, is_last: bool) -> None:
         # The thread that sends what was held back has no context of its own.
         with flask_app().app_context():
-            self._task.update_state(task_id=self._task_id, state="PROGRESS", meta=report)
+            # What comes of the job is stored in a moment in place of its last report.
+            if not is_last:
+                self._task.update_state(task_id=self._task_id, state="PROGRESS", meta=report)
             row = self._attempt.row
             publish(JobProgressed(row, report))
             now = time.monotonic()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from functools import cache, lru_cache
+from threading import Event
 from typing import Any
 
+import eventlet
 import structlog
+from celery.signals import worker_shutting_down
 from eventlet.greenpool import GreenPool
 from eventlet.queue import Empty, LightQueue
 from redis.exceptions import RedisError
@@ -20,7 +22,7 @@ from service.crypto import decrypt
 from service.database import Row
 from service.notifications.channel_messages import send_due_messages
 from service.notifier.channels.webhook import DELIVERY_TASK
-from service.queue import awake, celery_app
+from service.queue import celery_app, fall_asleep, listen
 from service.settings import current_settings
 from service.webhooks.guard import Guard
 from service.webhooks.outbox import Attempted, claim_due, record_attempts
@@ -35,61 +37,95 @@ log = structlog.get_logger(__name__)
 # POSTs under way at once in one process, and rows claimed by one statement.
 POSTS_AT_ONCE = 500
 ROWS_AT_ONCE = 200
-# Outcomes that arrive within this time are written together.
-GATHER_SECONDS = 0.005
+# Outcomes that arrive within this time are written together, and so are claimed rows that come within it.
+GATHER_SECONDS = 0.004
+# How long the task waits for more before it ends; while it waits, a wake-up costs no message and no new task.
+LINGER_SECONDS = 1.0
+LISTEN_SECONDS = 0.5
+
+_stopping = Event()
+
+
+@worker_shutting_down.connect
+def stop_lingering(**_: object) -> None:
+    """The worker shuts down: end as soon as what is under way has ended."""
+    _stopping.set()
 
 
 @celery_app.task(name=DELIVERY_TASK, ignore_result=True)
 def deliver_webhooks() -> None:
-    """Send every delivery that is due."""
+    """Send every delivery that is due, and those that become due while it lingers."""
     with flask_app().app_context():
-        _note_awake(DELIVERY_TASK)
         outcomes: LightQueue = LightQueue()
-        under_way = 0
-        exhausted = False
-        while under_way or not exhausted:
-            free = min(ROWS_AT_ONCE, _posts().free())
-            if not exhausted and free > 0:
-                rows = claim_due(free)
-                exhausted = len(rows) < free
-                for row in rows:
-                    under_way += 1
-                    _posts().spawn_n(_deliver, row, outcomes)
-            if under_way:
-                gathered = list(_gather(outcomes))
-                under_way -= len(gathered)
-                until_written(lambda: record_attempts(gathered))  # noqa: B023 - called at once
-            elif not exhausted:
-                # Other runs of this task have all the places.
-                _posts().sem.acquire()
-                _posts().sem.release()
+        posts = GreenPool(POSTS_AT_ONCE)
+        recorder = eventlet.spawn(_record, outcomes)
+        quiet_since = time.monotonic()
+        while not _stopping.is_set():
+            if _claim(posts, outcomes):
+                quiet_since = time.monotonic()
+            if _bell_rings(DELIVERY_TASK):
+                eventlet.sleep(GATHER_SECONDS)
+            elif time.monotonic() - quiet_since >= LINGER_SECONDS and not _slept_through(DELIVERY_TASK):
+                break
+        posts.waitall()
+        outcomes.put(None)
+        recorder.wait()
+
+
+def _claim(posts: GreenPool, outcomes: LightQueue) -> int:
+    """Begin to send what is due, as far as there are places; how many."""
+    begun = 0
+    while (free := min(ROWS_AT_ONCE, posts.free())) > 0:
+        rows = claim_due(free)
+        for row in rows:
+            posts.spawn_n(_deliver, row, outcomes)
+        begun += len(rows)
+        if len(rows) < free:
+            break
+    return begun
+
+
+def _bell_rings(task_name: str) -> bool:
+    try:
+        return listen(task_name, LISTEN_SECONDS)
+    except (RedisError, OSError):
+        # Without a bell the rows are looked for at this pace.
+        eventlet.sleep(LISTEN_SECONDS)
+        return False
+
+
+def _slept_through(task_name: str) -> bool:
+    try:
+        return fall_asleep(task_name)
+    except (RedisError, OSError):
+        return False
+
+
+def _record(outcomes: LightQueue) -> None:
+    """Write what comes of the attempts, many at a time, until None comes."""
+    with flask_app().app_context():
+        while (first := outcomes.get()) is not None:
+            gathered = [first]
+            ends = time.monotonic() + GATHER_SECONDS
+            while (left := ends - time.monotonic()) > 0:
+                try:
+                    following = outcomes.get(timeout=left)
+                except Empty:
+                    break
+                if following is None:
+                    # The end: put back for the outer loop.
+                    outcomes.put(None)
+                    break
+                gathered.append(following)
+            until_written(lambda: record_attempts(gathered))  # noqa: B023 - called at once
 
 
 @celery_app.task(name="tasks.delivery.send_email", ignore_result=True)
 def send_email() -> None:
     """Send every e-mail that is due."""
     with flask_app().app_context():
-        _note_awake("tasks.delivery.send_email")
-        send_due_messages()
-
-
-def _note_awake(task_name: str) -> None:
-    try:
-        awake(task_name)
-    except (RedisError, OSError) as error:
-        # The key runs out by itself.
-        log.warning("wake_not_cleared", error=str(error))
-
-
-def _gather(outcomes: LightQueue) -> Iterator[Attempted]:
-    """The next outcome, with those that follow at its heels."""
-    yield outcomes.get()
-    ends = time.monotonic() + GATHER_SECONDS
-    while (left := ends - time.monotonic()) > 0:
-        try:
-            yield outcomes.get(timeout=left)
-        except Empty:
-            return
+        while send_due_messages() or _slept_through("tasks.delivery.send_email"):
+            continue
 
 
 def _deliver(row: Row, outcomes: LightQueue) -> None:
@@ -145,11 +181,6 @@ def _outcome(
         disables=disables,
         record=record,
     )
-
-
-@cache
-def _posts() -> GreenPool:
-    return GreenPool(POSTS_AT_ONCE)
 
 
 @cache

@@ -22,10 +22,11 @@ Report = dict[str, Any]
 class Reporter:
     """Sends the first report at once and then the newest one each interval.
 
-    Somebody must call `flush_due` while the job runs, and `close` when it ends.
+    Somebody must call `flush_due` while the job runs, and `close` when it ends. `send` is told whether a report is the
+    last one.
     """
 
-    def __init__(self, send: Callable[[Report], None]) -> None:
+    def __init__(self, send: Callable[[Report, bool], None]) -> None:
         self._send = send
         self._lock = threading.Lock()
         self._pending: Report | None = None
@@ -57,13 +58,13 @@ class Reporter:
         """Send what waits, whatever the interval."""
         with self._lock:
             if self._pending is not None:
-                self._send_now(self._pending)
+                self._send_now(self._pending, is_last=True)
 
-    def _send_now(self, report: Report) -> None:
+    def _send_now(self, report: Report, *, is_last: bool = False) -> None:
         self._pending = None
         self._sent.append(time.monotonic())
         try:
-            self._send(report)
+            self._send(report, is_last)
         except Exception:
             # A report that cannot be sent must not fail the job.
             log.warning("progress_not_sent", exc_info=True)

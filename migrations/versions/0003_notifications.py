@@ -23,8 +23,19 @@ $$
 """
 
 
+# A UUIDv7 made of a moment and what happened to a job then: its version counts its changes.
+EVENT_ID = """
+CREATE FUNCTION event_id(at timestamptz, job uuid, version int) RETURNS uuid LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT (substr(time, 1, 8) || '-' || substr(time, 9, 4) || '-7' || substr(digest, 1, 3) || '-8'
+        || substr(digest, 4, 3) || '-' || substr(digest, 7, 12))::uuid
+    FROM lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') AS time, md5(job::text || version) AS digest
+$$
+"""
+
+
 def upgrade() -> None:
     op.execute(DERIVED_ID)
+    op.execute(EVENT_ID)
     op.create_table(
         "notifications",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -112,3 +123,4 @@ def downgrade() -> None:
     op.drop_index("ix_notifications_unread", table_name="notifications", postgresql_where=sa.text("read_at IS NULL"))
     op.drop_table("notifications")
     op.execute("DROP FUNCTION derived_id")
+    op.execute("DROP FUNCTION event_id")

@@ -10,22 +10,22 @@ from uuid import UUID
 from sqlalchemy.exc import IntegrityError
 
 from service.clock import utcnow
-from service.database import after_commit, fetch_all, fetch_one, transaction
-from service.events import JobCancelled, JobQueued, JobRow, publish
+from service.database import after_commit, fetch_all, transaction
+from service.events import JobCancelled, JobQueued, JobRow
 from service.ids import new_id
 from service.jobs.errors import DuplicateJob, JobNotCancellable, JobNotRetryable
-from service.jobs.rows import COLUMNS
-from service.jobs.states import FINAL, WAITING
+from service.jobs.rows import COLUMNS, RETURNED
+from service.jobs.states import WAITING
+from service.jobs.transitions import transition
 from service.queue import enqueue_jobs
 
 CANCEL_WAITING = f"""
-WITH job AS (
+job AS (
     UPDATE jobs SET status = 'cancelled', completed_at = %(now)s, cancel_requested_at = %(now)s,
         cancel_reason = %(reason)s, next_attempt_at = NULL, version = version + 1,
         unique_held = unique_held AND coalesce(unique_until > %(now)s, false)
     WHERE id = %(id)s AND status = ANY(%(waiting)s)
-    RETURNING {COLUMNS})
-SELECT * FROM job
+    RETURNING {RETURNED})
 """
 
 REQUEST_CANCEL = f"""
@@ -40,25 +40,24 @@ def cancel_job(job_id: UUID, reason: str | None = None) -> JobRow:
     """Cancel a waiting job at once, ask a running one to stop; the row after this. Raises JobNotCancellable."""
     parameters = {"id": str(job_id), "now": utcnow(), "reason": reason, "waiting": list(WAITING)}
     with transaction():
-        row = fetch_one(CANCEL_WAITING, parameters)
-        if row is not None:
-            publish(JobCancelled(row))
-            return row
-        # Between the two statements it may have started, or have gone back to the queue.
-        row = fetch_one(REQUEST_CANCEL, parameters) or fetch_one(CANCEL_WAITING, parameters)
-        if row is None:
-            raise JobNotCancellable
-        if row["status"] in FINAL:
-            publish(JobCancelled(row))
-    return row
+        # Between the statements it may have started, or have gone back to the queue.
+        rows = (
+            transition(JobCancelled, CANCEL_WAITING, parameters)
+            or fetch_all(REQUEST_CANCEL, parameters)
+            or transition(JobCancelled, CANCEL_WAITING, parameters)
+        )
+    if not rows:
+        raise JobNotCancellable
+    return rows[0]
 
 
 RETRY = f"""
-UPDATE jobs SET status = 'queued', error = NULL, progress = NULL, completed_at = NULL, cancel_requested_at = NULL,
-    cancel_reason = NULL, max_attempts = attempt - rescues + retry_limit + 1, dispatched_at = %(now)s,
-    unique_held = unique_id IS NOT NULL, expires_at = NULL, version = version + 1
-WHERE id = %(id)s AND status IN ('failed', 'cancelled')
-RETURNING {COLUMNS}
+job AS (
+    UPDATE jobs SET status = 'queued', error = NULL, progress = NULL, completed_at = NULL, cancel_requested_at = NULL,
+        cancel_reason = NULL, max_attempts = attempt - rescues + retry_limit + 1, dispatched_at = %(now)s,
+        unique_held = unique_id IS NOT NULL, expires_at = NULL, version = version + 1
+    WHERE id = %(id)s AND status IN ('failed', 'cancelled')
+    RETURNING {RETURNED})
 """
 
 
@@ -69,14 +68,13 @@ def retry_job(job_id: UUID) -> JobRow:
     """
     with transaction():
         try:
-            row = fetch_one(RETRY, {"id": str(job_id), "now": utcnow()})
+            rows = transition(JobQueued, RETRY, {"id": str(job_id), "now": utcnow()})
         except IntegrityError:
             raise DuplicateJob from None
-        if row is None:
+        if not rows:
             raise JobNotRetryable
-        publish(JobQueued(row))
-        after_commit(lambda: enqueue_jobs([row]))
-    return row
+        after_commit(lambda: enqueue_jobs(rows))
+    return rows[0]
 
 
 def add_logs(job_id: UUID, attempt: int, lines: Sequence[tuple[str, str, datetime]]) -> None:

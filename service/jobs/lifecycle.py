@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -20,16 +20,18 @@ from service.database import after_commit, fetch_all, fetch_one, transaction
 from service.events import (
     JobCancelled,
     JobCompleted,
+    JobEvent,
     JobFailed,
     JobQueued,
     JobRetrying,
     JobRow,
     JobStarted,
-    publish,
 )
 from service.ids import new_id
 from service.jobs.retry import retry_delay
-from service.jobs.rows import COLUMNS
+from service.jobs.rows import COLUMNS, RETURNED
+from service.jobs.states import FINAL, QUEUED
+from service.jobs.transitions import transition
 from service.queue import attempt_outcome, depth, enqueue_jobs, queues
 
 log = structlog.get_logger(__name__)
@@ -44,54 +46,59 @@ BATCH = 500
 Error = Mapping[str, Any]
 
 START = f"""
-UPDATE jobs SET status = 'active', attempt = attempt + 1, started_at = %(now)s, lease_expires_at = %(lease)s,
-    worker = %(worker)s, next_attempt_at = NULL, version = version + 1,
-    unique_held = unique_held AND ('active' = ANY(unique_states) OR coalesce(unique_until > %(now)s, false))
-WHERE id = %(id)s AND status = 'queued' AND attempt = %(attempt)s - 1 AND coalesce(expires_at > %(now)s, true)
-RETURNING {COLUMNS}, payload::text AS payload
+job AS (
+    UPDATE jobs SET status = 'active', attempt = attempt + 1, started_at = %(now)s, lease_expires_at = %(lease)s,
+        worker = %(worker)s, next_attempt_at = NULL, version = version + 1,
+        unique_held = unique_held AND ('active' = ANY(unique_states) OR coalesce(unique_until > %(now)s, false))
+    WHERE id = %(id)s AND status = 'queued' AND attempt = %(attempt)s - 1 AND coalesce(expires_at > %(now)s, true)
+    RETURNING {RETURNED}, payload)
 """
 
 
 def start_job(job_id: UUID, attempt: int, worker: str) -> JobRow | None:
     """Claim an attempt for a worker; None when somebody else has it or it was cancelled."""
     now = utcnow()
-    with transaction():
-        row = fetch_one(
-            START,
-            {
-                "id": str(job_id),
-                "attempt": attempt,
-                "worker": worker,
-                "now": now,
-                "lease": now + timedelta(seconds=LEASE_SECONDS),
-            },
-        )
-        if row is not None:
-            publish(JobStarted(row))
-    return row
+    parameters = {
+        "id": str(job_id),
+        "attempt": attempt,
+        "worker": worker,
+        "now": now,
+        "lease": now + timedelta(seconds=LEASE_SECONDS),
+    }
+    return _only(transition(JobStarted, START, parameters, extra=", payload::text AS payload"))
 
 
-# One statement: the job moves and its attempt is recorded, or neither.
+def _only(rows: Sequence[JobRow]) -> JobRow | None:
+    return rows[0] if rows else None
+
+
 END_ATTEMPT = f"""
-WITH job AS (
+job AS (
     UPDATE jobs SET status = %(status)s, result = %(result)s, error = %(error)s, progress = %(progress)s,
         completed_at = %(completed_at)s, next_attempt_at = %(next_attempt_at)s, lease_expires_at = NULL,
         rescues = rescues + %(rescued)s, dispatched_at = %(now)s, version = version + 1,
         unique_held = unique_held AND (%(status)s = ANY(unique_states) OR coalesce(unique_until > %(now)s, false))
     WHERE id = %(id)s AND attempt = %(attempt)s AND status = 'active'
-    RETURNING {COLUMNS}),
+    RETURNING {RETURNED}),
 execution AS (
     INSERT INTO job_executions (id, job_id, attempt, worker, status, error, traceback, started_at, finished_at)
     SELECT %(execution_id)s, id, attempt, worker, %(execution_status)s, %(error)s, %(traceback)s, started_at, %(now)s
     FROM job)
-SELECT * FROM job
 """
+
+STATUS_AFTER: dict[type[JobEvent], str] = {
+    JobCompleted: "completed",
+    JobFailed: "failed",
+    JobCancelled: "cancelled",
+    JobRetrying: "retrying",
+    JobQueued: "queued",
+}
 
 
 def _end_attempt(
+    event_type: type[JobEvent],
     job_id: UUID,
     attempt: int,
-    status: str,
     *,
     result: Any = None,
     error: Error | None = None,
@@ -99,37 +106,32 @@ def _end_attempt(
     progress: Mapping[str, Any] | None = None,
     next_attempt_at: datetime | None = None,
     execution_status: str | None = None,
-    rescued: bool = False,
 ) -> JobRow | None:
     now = utcnow()
-    row = fetch_one(
-        END_ATTEMPT,
-        {
-            "id": str(job_id),
-            "attempt": attempt,
-            "status": status,
-            "result": None if result is None else json.dumps(result),
-            "error": None if error is None else json.dumps(error),
-            "traceback": traceback,
-            "progress": None if progress is None else json.dumps(progress),
-            "completed_at": now if status in {"completed", "failed", "cancelled"} else None,
-            "next_attempt_at": next_attempt_at,
-            "now": now,
-            "execution_id": str(new_id()),
-            "execution_status": execution_status or status,
-            "rescued": int(rescued),
-        },
-    )
-    return None if row is None else {**row, "result": result, "error": error, "progress": progress}
+    status = STATUS_AFTER[event_type]
+    parameters = {
+        "id": str(job_id),
+        "attempt": attempt,
+        "status": status,
+        "result": None if result is None else json.dumps(result),
+        "error": None if error is None else json.dumps(error),
+        "traceback": traceback,
+        "progress": None if progress is None else json.dumps(progress),
+        "completed_at": now if status in FINAL else None,
+        "next_attempt_at": next_attempt_at,
+        "now": now,
+        "execution_id": str(new_id()),
+        "execution_status": execution_status or status,
+        # Back to the queue without having failed: the attempt was lost with its worker.
+        "rescued": int(status == QUEUED),
+    }
+    known = {"result": result, "error": error, "progress": progress}
+    return _only(transition(event_type, END_ATTEMPT, parameters, known=known))
 
 
 def complete_job(job_id: UUID, attempt: int, result: Any, progress: Mapping[str, Any] | None = None) -> JobRow | None:
     """End an attempt with its result; None when the fence has moved."""
-    with transaction():
-        row = _end_attempt(job_id, attempt, "completed", result=result, progress=progress)
-        if row is not None:
-            publish(JobCompleted(row))
-    return row
+    return _end_attempt(JobCompleted, job_id, attempt, result=result, progress=progress)
 
 
 def fail_job(
@@ -156,37 +158,25 @@ def fail_job(
         ending: dict[str, Any] = {"error": error, "traceback": traceback, "progress": progress}
         failures = job["attempt"] - job["rescues"]
         if job["cancel_requested_at"] is not None:
-            row = _end_attempt(job_id, attempt, "cancelled", execution_status="failed", **ending)
-            assert row is not None
-            publish(JobCancelled(row))
-        elif error["retryable"] and failures < job["max_attempts"]:
-            delay = retry_in
-            if delay is None:
-                delay = retry_delay(job["retry_strategy"], job["retry_delay"], failures, random.Random())
-            row = _end_attempt(
-                job_id,
-                attempt,
-                "retrying",
-                next_attempt_at=utcnow() + timedelta(seconds=delay),
-                execution_status="failed",
-                **ending,
-            )
-            assert row is not None
-            publish(JobRetrying(row))
-        else:
-            row = _end_attempt(job_id, attempt, "failed", **ending)
-            assert row is not None
-            publish(JobFailed(row))
-    return row
+            return _end_attempt(JobCancelled, job_id, attempt, execution_status="failed", **ending)
+        if not error["retryable"] or failures >= job["max_attempts"]:
+            return _end_attempt(JobFailed, job_id, attempt, **ending)
+        delay = retry_in
+        if delay is None:
+            delay = retry_delay(job["retry_strategy"], job["retry_delay"], failures, random.Random())
+        return _end_attempt(
+            JobRetrying,
+            job_id,
+            attempt,
+            next_attempt_at=utcnow() + timedelta(seconds=delay),
+            execution_status="failed",
+            **ending,
+        )
 
 
 def stop_job(job_id: UUID, attempt: int, progress: Mapping[str, Any] | None = None) -> JobRow | None:
     """End an attempt whose body obeyed a cancel; None when the fence has moved."""
-    with transaction():
-        row = _end_attempt(job_id, attempt, "cancelled", progress=progress)
-        if row is not None:
-            publish(JobCancelled(row))
-    return row
+    return _end_attempt(JobCancelled, job_id, attempt, progress=progress)
 
 
 def lose_attempt(job_id: UUID, attempt: int) -> JobRow | None:
@@ -201,21 +191,15 @@ def lose_attempt(job_id: UUID, attempt: int) -> JobRow | None:
         )
         if job is None:
             return None
-        error = {"code": "worker_lost", "message": "The worker process died.", "retryable": True}
+        error = {"code": "worker_lost", "message": "The worker process died.", "retryable": False}
         if job["cancel_requested_at"] is not None:
-            row = _end_attempt(job_id, attempt, "cancelled", execution_status="lost")
-            assert row is not None
-            publish(JobCancelled(row))
+            row = _end_attempt(JobCancelled, job_id, attempt, execution_status="lost")
         elif job["rescues"] >= RESCUE_CAP:
-            row = _end_attempt(job_id, attempt, "failed", error={**error, "retryable": False}, execution_status="lost")
-            assert row is not None
-            publish(JobFailed(row))
+            row = _end_attempt(JobFailed, job_id, attempt, error=error, execution_status="lost")
         else:
-            row = _end_attempt(job_id, attempt, "queued", execution_status="lost", rescued=True)
-            assert row is not None
-            publish(JobQueued(row))
-            queued = row
+            queued = row = _end_attempt(JobQueued, job_id, attempt, execution_status="lost")
             after_commit(lambda: enqueue_jobs([queued]))
+        assert row is not None
     log.warning("attempt_lost", job_id=str(job_id), attempt=attempt, status=row["status"])
     return row
 
@@ -243,42 +227,40 @@ def read_attempt(job_id: UUID, attempt: int) -> JobRow | None:
 
 
 RELEASE = f"""
-UPDATE jobs SET status = 'queued', next_attempt_at = NULL, dispatched_at = %(now)s, version = version + 1,
-    unique_held = unique_held AND ('queued' = ANY(unique_states) OR coalesce(unique_until > %(now)s, false))
-WHERE id IN (
-    SELECT id FROM jobs WHERE status IN ('scheduled', 'retrying') AND next_attempt_at <= %(now)s
-    ORDER BY next_attempt_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
-RETURNING {COLUMNS}
+job AS (
+    UPDATE jobs SET status = 'queued', next_attempt_at = NULL, dispatched_at = %(now)s, version = version + 1,
+        unique_held = unique_held AND ('queued' = ANY(unique_states) OR coalesce(unique_until > %(now)s, false))
+    WHERE id IN (
+        SELECT id FROM jobs WHERE status IN ('scheduled', 'retrying') AND next_attempt_at <= %(now)s
+        ORDER BY next_attempt_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
+    RETURNING {RETURNED})
 """
 
 
 def release_due() -> int:
     """Queue the scheduled and retrying jobs whose time has come; how many."""
     with transaction():
-        rows = fetch_all(RELEASE, {"now": utcnow(), "batch": BATCH})
-        if rows:
-            publish(*[JobQueued(row) for row in rows])
-            after_commit(lambda: enqueue_jobs(rows))
+        rows = transition(JobQueued, RELEASE, {"now": utcnow(), "batch": BATCH})
+        after_commit(lambda: enqueue_jobs(rows))
     return len(rows)
 
 
 EXPIRE = f"""
-UPDATE jobs SET status = 'failed', completed_at = %(now)s, next_attempt_at = NULL, version = version + 1,
-    error = %(error)s, unique_held = unique_held AND coalesce(unique_until > %(now)s, false)
-WHERE id IN (
-    SELECT id FROM jobs WHERE status IN ('scheduled', 'blocked', 'queued', 'retrying') AND expires_at <= %(now)s
-    ORDER BY expires_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
-RETURNING {COLUMNS}
+job AS (
+    UPDATE jobs SET status = 'failed', completed_at = %(now)s, next_attempt_at = NULL, version = version + 1,
+        error = %(error)s, unique_held = unique_held AND coalesce(unique_until > %(now)s, false)
+    WHERE id IN (
+        SELECT id FROM jobs WHERE status IN ('scheduled', 'blocked', 'queued', 'retrying') AND expires_at <= %(now)s
+        ORDER BY expires_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
+    RETURNING {RETURNED})
 """
 
 
 def expire_due() -> int:
     """Fail the jobs that have waited for longer than they may; how many."""
     error = {"code": "expired", "message": "The job waited for longer than it may.", "retryable": False}
-    with transaction():
-        rows = fetch_all(EXPIRE, {"now": utcnow(), "batch": BATCH, "error": json.dumps(error)})
-        publish(*[JobFailed({**row, "error": error}) for row in rows])
-    return len(rows)
+    parameters = {"now": utcnow(), "batch": BATCH, "error": json.dumps(error)}
+    return len(transition(JobFailed, EXPIRE, parameters, known={"error": error}))
 
 
 REDISPATCH = f"""

@@ -12,14 +12,15 @@ from uuid import UUID
 import marshmallow as ma
 
 from service.clock import utcnow
-from service.database import after_commit, fetch_all, transaction
+from service.database import after_commit, transaction
 from service.errors import CarillonError, ValidationFailed, flatten_messages
-from service.events import JobCreated, JobRow, publish
+from service.events import JobCreated, JobRow
 from service.ids import new_id
 from service.jobs import idempotency
 from service.jobs.registry import JobType, get_job_type
-from service.jobs.rows import COLUMNS
+from service.jobs.rows import RETURNED
 from service.jobs.states import QUEUED, SCHEDULED
+from service.jobs.transitions import transition
 from service.jobs.uniqueness import DEBOUNCE, Unique, holder_of, unique_id
 from service.queue import enqueue_jobs
 from service.settings import current_settings
@@ -58,19 +59,21 @@ class Accepted:
 
 # A key that another job holds makes no row: what then is for `uniqueness` to say.
 INSERT = f"""
-INSERT INTO jobs (id, organization_id, user_id, type, name, queue, status, priority, payload, tags, attempt,
-    retry_limit, max_attempts, rescues, retry_strategy, retry_delay, timeout, unique_key, unique_id, unique_held,
-    unique_states, unique_until, created_at, scheduled_at, next_attempt_at, expires_at, dispatched_at, version)
-SELECT id, %(organization_id)s, %(user_id)s, type, name, queue, status, priority, payload,
-    ARRAY(SELECT jsonb_array_elements_text(tags)), 0, retry_limit, retry_limit + 1, 0, retry_strategy, retry_delay,
-    timeout, unique_key, unique_id, unique_id IS NOT NULL,
-    CASE WHEN unique_id IS NOT NULL THEN ARRAY(SELECT jsonb_array_elements_text(unique_states)) END, unique_until,
-    %(now)s, scheduled_at, scheduled_at, expires_at, %(now)s, 1
-FROM jsonb_to_recordset(%(jobs)s) AS job(id uuid, type text, name text, queue text, status text, priority int,
-    payload jsonb, tags jsonb, retry_limit int, retry_strategy text, retry_delay float, timeout int, unique_key text,
-    unique_id uuid, unique_states jsonb, unique_until timestamptz, scheduled_at timestamptz, expires_at timestamptz)
-ON CONFLICT (unique_id) WHERE unique_held DO NOTHING
-RETURNING {COLUMNS}
+job AS (
+    INSERT INTO jobs (id, organization_id, user_id, type, name, queue, status, priority, payload, tags, attempt,
+        retry_limit, max_attempts, rescues, retry_strategy, retry_delay, timeout, unique_key, unique_id, unique_held,
+        unique_states, unique_until, created_at, scheduled_at, next_attempt_at, expires_at, dispatched_at, version)
+    SELECT id, %(organization_id)s, %(user_id)s, type, name, queue, status, priority, payload,
+        ARRAY(SELECT jsonb_array_elements_text(tags)), 0, retry_limit, retry_limit + 1, 0, retry_strategy, retry_delay,
+        timeout, unique_key, unique_id, unique_id IS NOT NULL,
+        CASE WHEN unique_id IS NOT NULL THEN ARRAY(SELECT jsonb_array_elements_text(unique_states)) END, unique_until,
+        %(now)s, scheduled_at, scheduled_at, expires_at, %(now)s, 1
+    FROM jsonb_to_recordset(%(jobs)s) AS job(id uuid, type text, name text, queue text, status text, priority int,
+        payload jsonb, tags jsonb, retry_limit int, retry_strategy text, retry_delay float, timeout int,
+        unique_key text, unique_id uuid, unique_states jsonb, unique_until timestamptz, scheduled_at timestamptz,
+        expires_at timestamptz)
+    ON CONFLICT (unique_id) WHERE unique_held DO NOTHING
+    RETURNING {RETURNED})
 """
 
 
@@ -107,13 +110,15 @@ def submit_jobs(
         _record(submission, user_id, organization_id, now, _place(number, submissions))
         for number, submission in enumerate(submissions)
     ]
-    with transaction():
+    # Where nothing is looked up between, the insertion is all there is to the transaction.
+    is_plain = idempotency_key is None and all(submission.unique is None for submission in submissions)
+    with transaction(is_single=is_plain):
         if idempotency_key is not None:
             first = idempotency.claim(user_id, idempotency_key, submissions, [record["id"] for record in records], now)
             if first is not None:
                 return [Accepted(row, "replayed") for row in first]
         scope = {"organization_id": str(organization_id), "user_id": str(user_id), "now": now}
-        rows = fetch_all(INSERT, {**scope, "jobs": json.dumps(records)})
+        rows = transition(JobCreated, INSERT, {**scope, "jobs": json.dumps(records)})
         made = {str(row["id"]): row for row in rows}
         accepted = [
             Accepted(made[record["id"]], "new") if record["id"] in made else _stands_for(record, submission, scope)
@@ -121,9 +126,7 @@ def submit_jobs(
         ]
         if idempotency_key is not None:
             idempotency.settle(user_id, idempotency_key, [each.row["id"] for each in accepted])
-        new = [each.row for each in accepted if each.outcome == "new"]
-        publish(*[JobCreated(row) for row in new])
-        ready = [row for row in new if row["status"] == QUEUED]
+        ready = [each.row for each in accepted if each.outcome == "new" and each.row["status"] == QUEUED]
         if ready:
             after_commit(lambda: enqueue_jobs(ready))
     return accepted
@@ -136,7 +139,7 @@ def _stands_for(record: dict[str, Any], submission: Submission, scope: Mapping[s
         row = holder_of(record, submission.unique, scope["now"])
         if row is not None:
             return Accepted(row, "existing")
-        rows = fetch_all(INSERT, {**scope, "jobs": json.dumps([record])})
+        rows = transition(JobCreated, INSERT, {**scope, "jobs": json.dumps([record])})
         if rows:
             return Accepted(rows[0], "new")
 

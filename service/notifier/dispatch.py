@@ -1,4 +1,4 @@
-"""From domain events to everything that follows: a plan in the transaction, a push after it.
+"""From domain events to everything that follows: a plan in the statement that makes them true, a push after it.
 
 The plan is rows, so it stands or falls with what happened. The push (event log, wake-ups) may be lost with the process
 and is made good by the housekeeping ticks, or the event log says plainly that something is missing.
@@ -6,13 +6,11 @@ and is made good by the housekeeping ticks, or the event log says plainly that s
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 from service.clock import isoformat, utcnow
-from service.database import after_commit, fetch_one
+from service.database import after_commit
 from service.events import (
     JobCancelled,
     JobCompleted,
@@ -27,15 +25,15 @@ from service.events import (
     NotificationEvent,
     NotificationRead,
     NotificationUnread,
+    Plan,
+    plan_with,
     subscribe,
 )
+from service.jobs.registry import all_job_types
 from service.jobs.representation import job_json
 from service.notifier.channels.base import channels
-from service.notifier.rules import CATEGORY, JOB_STATUS, RULES, tells_inbox
+from service.notifier.rules import CATEGORY, JOB_STATUS, RULES
 from service.realtime.log import Entry, append
-
-EVENT_COLUMNS = """id uuid, at timestamptz, organization_id uuid, user_id uuid, job_id uuid, preference text,
-    notification text, category text, title text, message text, data jsonb, webhook text, webhook_payload jsonb"""
 
 
 def connect_notifier() -> None:
@@ -50,30 +48,37 @@ def connect_notifier() -> None:
         JobFailed,
         JobCancelled,
     )
+    plan_with(plan)
     subscribe(on_progress, JobProgressed)
     subscribe(on_notification_events, NotificationRead, NotificationUnread, NotificationDeleted)
 
 
-@cache
-def _plan() -> str:
-    """One statement for all channels: a round trip an event, however many channels there are."""
-    plans = ", ".join(f"{name} AS ({channel.PLAN})" for name, channel in channels().items())
-    results = ", ".join(f"(SELECT json_agg({name}) FROM {name})::text AS {name}" for name in channels())
-    return f"""
-        WITH event AS (SELECT * FROM jsonb_to_recordset(%(events)s) AS event({EVENT_COLUMNS})), {plans}
-        SELECT {results}"""
+def plan(event_type: type[JobEvent]) -> Plan | None:
+    """What follows an event in the statement that makes it true: the parts of all channels, however many there are."""
+    rule = RULES.get(event_type)
+    if rule is None:
+        return None
+    event = f"""event AS (
+        SELECT event_id(%(now)s, job.id, job.version) AS id, %(now)s::timestamptz AS at,
+            job.organization_id, job.user_id, job.id AS job_id, job.name AS job_name,
+            '{JOB_STATUS}' AS preference, '{rule.notification}' AS notification, {rule.tells_inbox} AS tells_inbox,
+            '{CATEGORY}' AS category, {rule.title} AS title, {rule.message} AS message,
+            jsonb_build_object('jobId', job.id, 'jobType', job.type) AS data,
+            '{rule.webhook}' AS webhook, {rule.webhook_data} AS webhook_data
+        FROM job)"""
+    parts = [f"{name} AS ({channel.PLAN})" for name, channel in channels().items()]
+    return Plan(", ".join([event, *parts]), tuple(channels()), _parameters)
+
+
+def _parameters() -> dict[str, Any]:
+    return {"telling_types": [kind.name for kind in all_job_types() if kind.tells_queued]}
 
 
 def on_job_events(events: Sequence[JobEvent]) -> None:
-    """Plan notifications and deliveries of what happened to jobs, and push it all once it stands."""
+    """Push what happened to jobs, and what was planned for it, once it stands."""
     now = isoformat(utcnow())
     entries: list[Entry] = [(str(event.job["user_id"]), _entry(event, now)) for event in events]
-    records = [record for event in events if (record := _record(event, now)) is not None]
-    planned: dict[str, list[dict[str, Any]]] = {}
-    if records:
-        row = fetch_one(_plan(), {"events": json.dumps(records)})
-        assert row is not None
-        planned = {name: json.loads(rows) for name, rows in row.items() if rows is not None}
+    planned = events[0].planned
 
     def push() -> None:
         for name, rows in planned.items():
@@ -86,33 +91,6 @@ def on_job_events(events: Sequence[JobEvent]) -> None:
 def _entry(event: JobEvent, now: str | None) -> dict[str, Any]:
     job = job_json(event.job)
     return {"event": type(event).__name__, "at": now, "userId": str(event.job["user_id"]), "job": job}
-
-
-def _record(event: JobEvent, now: str | None) -> dict[str, Any] | None:
-    rule = RULES.get(type(event))
-    if rule is None:
-        return None
-    job = event.job
-    about = {"id": str(job["id"]), "jobname": job["name"], "userId": str(job["user_id"])}
-    return {
-        "id": str(event.id),
-        "at": now,
-        "organization_id": str(job["organization_id"]),
-        "user_id": str(job["user_id"]),
-        "job_id": str(job["id"]),
-        "preference": JOB_STATUS,
-        "notification": rule.notification if tells_inbox(event, rule) else None,
-        "category": CATEGORY,
-        "title": f"{job['name']} {rule.title.lower()}",
-        "message": rule.message(job),
-        "data": {"jobId": str(job["id"]), "jobType": job["type"]},
-        "webhook": rule.webhook,
-        "webhook_payload": {
-            "type": f"job.{rule.webhook}",
-            "timestamp": now,
-            "data": {**about, **rule.webhook_data(job)},
-        },
-    }
 
 
 def on_progress(events: Sequence[JobProgressed]) -> None:

@@ -1,21 +1,13 @@
-"""Who hears what: each domain event of a job as the notification and the webhook it becomes."""
+"""Who hears what: each event of a job as the notification and the webhook it becomes.
+
+Texts and data are SQL over `job`, the row that moved, because they are written by the statement that moves it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from service.events import (
-    JobCancelled,
-    JobCompleted,
-    JobCreated,
-    JobEvent,
-    JobFailed,
-    JobRow,
-    JobStarted,
-)
-from service.jobs.registry import get_job_type
+from service.events import JobCancelled, JobCompleted, JobCreated, JobEvent, JobFailed, JobStarted
 
 # The type of preference that all news of jobs falls under (S1, default preferences).
 JOB_STATUS = "job_status"
@@ -24,50 +16,57 @@ CATEGORY = "jobs"
 
 @dataclass(frozen=True)
 class Rule:
-    """What one kind of event becomes; `message` tells the owner, `webhook_data` is added to `data` of the webhook."""
+    """What one kind of event becomes; `webhook_data` is added to `data` of the webhook."""
 
-    notification: str | None
+    notification: str
+    tells_inbox: str
     title: str
-    message: Callable[[JobRow], str]
+    message: str
     webhook: str
-    webhook_data: Callable[[JobRow], dict[str, Any]]
-
-
-def _nothing_more(_row: JobRow) -> dict[str, Any]:
-    return {}
+    webhook_data: str
 
 
 RULES: dict[type[JobEvent], Rule] = {
-    JobCreated: Rule("job_queued", "Queued", lambda row: f"{row['name']} has been queued.", "created", _nothing_more),
-    JobStarted: Rule("job_started", "Started", lambda row: f"{row['name']} has started.", "started", _nothing_more),
+    # Only where the type asks for it: most jobs start at once.
+    JobCreated: Rule(
+        "job_queued",
+        "job.type = ANY(%(telling_types)s)",
+        "job.name || ' queued'",
+        "job.name || ' has been queued.'",
+        "created",
+        "'{}'::jsonb",
+    ),
+    # A second attempt tells nothing new.
+    JobStarted: Rule(
+        "job_started",
+        "job.attempt = 1",
+        "job.name || ' started'",
+        "job.name || ' has started.'",
+        "started",
+        "'{}'::jsonb",
+    ),
     JobCompleted: Rule(
         "job_completed",
-        "Completed",
-        lambda row: f"{row['name']} completed successfully.",
+        "true",
+        "job.name || ' completed'",
+        "job.name || ' completed successfully.'",
         "completed",
-        lambda row: {"result": row["result"]},
+        "jsonb_build_object('result', job.result)",
     ),
     JobFailed: Rule(
         "job_failed",
-        "Failed",
-        lambda row: f"{row['name']} failed: {row['error']['message']}",
+        "true",
+        "job.name || ' failed'",
+        "job.name || ' failed: ' || (job.error ->> 'message')",
         "failed",
-        lambda row: {"error": row["error"]["message"], "errorCode": row["error"]["code"]},
+        "jsonb_build_object('error', job.error ->> 'message', 'errorCode', job.error ->> 'code')",
     ),
     JobCancelled: Rule(
         "job_cancelled",
-        "Cancelled",
-        lambda row: f"{row['name']} was cancelled" + (f": {row['cancel_reason']}" if row["cancel_reason"] else "."),
+        "true",
+        "job.name || ' cancelled'",
+        "job.name || ' was cancelled' || coalesce(': ' || job.cancel_reason, '.')",
         "cancelled",
-        lambda row: {"reason": row["cancel_reason"]},
+        "jsonb_build_object('reason', job.cancel_reason)",
     ),
 }
-
-
-def tells_inbox(event: JobEvent, rule: Rule) -> bool:
-    """Whether the inbox hears of the event: a retried start tells nothing new, a queued job only where asked."""
-    if isinstance(event, JobCreated):
-        return get_job_type(event.job["type"]).tells_queued
-    if isinstance(event, JobStarted):
-        return bool(event.job["attempt"] == 1)
-    return rule.notification is not None

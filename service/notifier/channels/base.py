@@ -15,7 +15,7 @@ class Channel(Protocol):
     """A module of this folder.
 
     `PLAN` is a data-modifying statement over the rows of `event` (see `service.notifier.dispatch`), without
-    parameters of its own; what it returns is handed to `after_commit` once it stands.
+    parameters of its own; it has to return rows, which are handed to `after_commit` once they stand.
     """
 
     PLAN: str

@@ -13,7 +13,7 @@ SELECT derived_id(event.id, event.user_id::text), event.organization_id, event.u
 FROM event JOIN notification_preferences AS preference
     ON preference.user_id = event.user_id AND preference.notification_type = event.preference
     AND preference.channel = 'in_app' AND preference.enabled
-WHERE event.notification IS NOT NULL
+WHERE event.tells_inbox
 ON CONFLICT (id) DO NOTHING
 RETURNING id, user_id, type, category, title, message, data, created_at
 """

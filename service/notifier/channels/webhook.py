@@ -19,7 +19,12 @@ PLAN = """
 INSERT INTO webhook_deliveries (id, organization_id, user_id, webhook_id, event_id, event_type, job_id, payload,
     status, attempts, next_attempt_at, created_at)
 SELECT derived_id(event.id, webhook.id::text), event.organization_id, event.user_id, webhook.id, event.id,
-    'job.' || event.webhook, event.job_id, event.webhook_payload, 'pending', 0, event.at, event.at
+    'job.' || event.webhook, event.job_id,
+    jsonb_build_object('type', 'job.' || event.webhook,
+        'timestamp', to_char(event.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
+        'data', jsonb_build_object('id', event.job_id, 'jobname', event.job_name, 'userId', event.user_id)
+            || event.webhook_data),
+    'pending', 0, event.at, event.at
 FROM event JOIN webhooks AS webhook
     ON webhook.user_id = event.user_id AND webhook.active AND webhook.event_type IN (event.webhook, 'all')
 ON CONFLICT (id) DO NOTHING

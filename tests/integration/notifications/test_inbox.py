@@ -7,8 +7,6 @@ from uuid import UUID
 from flask import Flask
 from flask.testing import FlaskClient
 
-from service.database import transaction
-from service.events import JobCompleted, publish
 from service.jobs import lifecycle
 from service.jobs.actions import cancel_job
 from service.jobs.submission import Submission, submit_job
@@ -54,21 +52,6 @@ def test_a_job_tells_its_owner_that_it_started_and_completed(
     assert seen["unreadCount"] == 2
     assert seen["data"][0]["data"]["jobId"] == str(job_id)  # type: ignore[index]
     assert types(inbox(client, other)) == []
-
-
-def test_planning_an_event_twice_tells_once(app: Flask, client: FlaskClient, make_user: MakeUser) -> None:
-    user = make_user()
-    with app.app_context():
-        row = submit_job(
-            Submission(type="demo-steps", payload={"steps": 1}),
-            organization_id=user.organization_id,
-            user_id=user.id,
-        ).row
-        event = JobCompleted({**row, "status": "completed", "result": None})
-        for _ in range(2):
-            with transaction():
-                publish(event)
-    assert types(inbox(client, user)) == ["job_completed"]
 
 
 def test_read_unread_all_and_delete(app: Flask, client: FlaskClient, make_user: MakeUser) -> None:

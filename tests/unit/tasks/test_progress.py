@@ -10,7 +10,7 @@ from tasks.progress import REPORTS_A_SECOND, Reporter
 
 def test_the_first_leaves_at_once_and_the_last_at_the_end() -> None:
     sent: list[dict[str, Any]] = []
-    reporter = Reporter(sent.append)
+    reporter = Reporter(lambda report, _is_last: sent.append(report))
     for number in range(1000):
         reporter.report({"current": number})
     assert sent == [{"current": 0}]
@@ -22,7 +22,7 @@ def test_the_first_leaves_at_once_and_the_last_at_the_end() -> None:
 
 def test_what_was_held_back_leaves_after_its_interval() -> None:
     sent: list[dict[str, Any]] = []
-    reporter = Reporter(sent.append)
+    reporter = Reporter(lambda report, _is_last: sent.append(report))
     reporter.report({"current": 1})
     reporter.report({"current": 2})
     reporter.flush_due()
@@ -35,7 +35,7 @@ def test_what_was_held_back_leaves_after_its_interval() -> None:
 
 def test_stages_are_each_told_up_to_ten_a_second() -> None:
     sent: list[dict[str, Any]] = []
-    reporter = Reporter(sent.append)
+    reporter = Reporter(lambda report, _is_last: sent.append(report))
     for number in range(REPORTS_A_SECOND + 5):
         reporter.report_stage({"current": number})
     assert [report["current"] for report in sent] == list(range(REPORTS_A_SECOND))
@@ -45,7 +45,7 @@ def test_stages_are_each_told_up_to_ten_a_second() -> None:
 
 def test_a_stage_supersedes_the_progress_before_it() -> None:
     sent: list[dict[str, Any]] = []
-    reporter = Reporter(sent.append)
+    reporter = Reporter(lambda report, _is_last: sent.append(report))
     reporter.report({"current": 1})
     reporter.report({"current": 2})
     reporter.report_stage({"current": 3})
@@ -54,7 +54,7 @@ def test_a_stage_supersedes_the_progress_before_it() -> None:
 
 
 def test_a_report_that_cannot_be_sent_does_not_fail_the_job() -> None:
-    def refuse(_report: dict[str, Any]) -> None:
+    def refuse(_report: dict[str, Any], _is_last: bool) -> None:
         raise ConnectionError("away")
 
     reporter = Reporter(refuse)

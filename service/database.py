@@ -14,7 +14,7 @@ from uuid import UUID
 import psycopg2
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import DateTime, MetaData, Uuid
+from sqlalchemy import Connection, DateTime, MetaData, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError
@@ -80,11 +80,13 @@ def transaction(*, is_single: bool = False) -> Iterator[Session]:
         return
     callbacks: list[Callable[[], None]] = []
     session.info["after_commit"] = callbacks
-    if is_single and not session.in_transaction():
-        session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
     try:
-        yield session
-        session.commit()
+        if is_single:
+            with _autocommitting(session):
+                yield session
+        else:
+            yield session
+            session.commit()
     except BaseException:
         session.rollback()
         raise
@@ -92,6 +94,22 @@ def transaction(*, is_single: bool = False) -> Iterator[Session]:
         del session.info["after_commit"]
     for callback in callbacks:
         callback()
+
+
+@contextmanager
+def _autocommitting(session: Session) -> Iterator[None]:
+    """A connection for `fetch_all` on which each statement is a transaction of its own."""
+    with db.engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        # Past SQLAlchemy, whose change of isolation level costs the round trip that this is to spare.
+        driver.autocommit = True
+        session.info["single"] = connection
+        try:
+            yield
+        finally:
+            del session.info["single"]
+            if not driver.closed:
+                driver.autocommit = False
 
 
 def after_commit(callback: Callable[[], None]) -> None:
@@ -127,7 +145,8 @@ def fetch_all(statement: str, parameters: Mapping[str, Any]) -> Sequence[Row]:
     what the statement itself does, and no ORM objects are built. JSON columns come as text. Raises what SQLAlchemy
     raises.
     """
-    connection = db.session().connection()
+    session = db.session()
+    connection: Connection = session.info.get("single") or session.connection()
     prepared = _prepared(statement)
     raw: Any = connection.connection
     try:

@@ -64,6 +64,8 @@ class JobProgressed(JobEvent):
     """A running job told how far it has come. Published outside any transaction: progress is not kept in SQL."""
 
     progress: Mapping[str, Any]
+    # The body has ended with this: its end follows at once.
+    is_last: bool = False
 
 
 @dataclass(frozen=True, slots=True)

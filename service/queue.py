@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -10,6 +10,7 @@ from uuid import UUID
 import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
+from redis.client import Pipeline
 from redis.exceptions import RedisError
 
 from service.redis_client import redis
@@ -72,14 +73,27 @@ def wake(task_name: str) -> None:
     """Have a delivery task look for due rows soon; it is sent a message only where it is not awake."""
     try:
         pipeline = redis().pipeline(transaction=False)
-        pipeline.rpush(_bell(task_name), 1)
-        # However often it is rung, it is heard once.
-        pipeline.ltrim(_bell(task_name), -1, -1)
-        pipeline.set(_awake(task_name), 1, nx=True, ex=AWAKE_SECONDS)
-        if pipeline.execute()[2]:
-            celery_app.send_task(task_name, add_to_parent=False)
+        ring(pipeline, task_name)
+        heard(task_name, pipeline.execute())
     except BROKER_ERRORS as error:
         log.warning("wake_failed", task=task_name, error=str(error))
+
+
+def ring(pipeline: Pipeline, task_name: str) -> None:
+    """Ring the bell of a task in a pipeline that carries other things too; its last answers go to `heard`."""
+    pipeline.rpush(_bell(task_name), 1)
+    # However often it is rung, it is heard once.
+    pipeline.ltrim(_bell(task_name), -1, -1)
+    pipeline.set(_awake(task_name), 1, nx=True, ex=AWAKE_SECONDS)
+
+
+RING_ANSWERS = 3
+
+
+def heard(task_name: str, answers: Sequence[Any]) -> None:
+    """After `ring`: send the message that starts the task where nobody was awake to hear."""
+    if answers[-1]:
+        celery_app.send_task(task_name, add_to_parent=False)
 
 
 def listen(task_name: str, seconds: float) -> bool:

@@ -142,7 +142,7 @@ class JobContext:
             if not is_last:
                 self._task.update_state(task_id=self._task_id, state="PROGRESS", meta=report)
             row = self._attempt.row
-            publish(JobProgressed(row, report))
+            publish(JobProgressed(row, report, is_last=is_last))
             now = time.monotonic()
             if now - self._webhook_at >= WEBHOOK_SECONDS and webhook.wants_progress(str(row["user_id"])):
                 self._webhook_at = now

@@ -81,9 +81,13 @@ def on_job_events(events: Sequence[JobEvent]) -> None:
     planned = events[0].planned
 
     def push() -> None:
+        told = [entry for event in events for entry in _held.pop(str(event.job["id"]), ())] + entries
+        wakes: list[str] = []
         for name, rows in planned.items():
-            entries.extend(channels()[name].after_commit(rows))
-        append(entries)
+            follow_up = channels()[name].after_commit(rows)
+            told.extend(follow_up.entries)
+            wakes.extend(follow_up.wakes)
+        append(told, wakes)
 
     after_commit(push)
 
@@ -94,25 +98,28 @@ def _entry(event: JobEvent, now: str | None) -> dict[str, Any]:
 
 
 def on_progress(events: Sequence[JobProgressed]) -> None:
-    """Show how far jobs have come."""
-    append(
-        [
-            (
-                str(event.job["user_id"]),
-                {
-                    "event": "JobProgressed",
-                    "userId": str(event.job["user_id"]),
-                    "job": {
-                        "id": str(event.job["id"]),
-                        "name": event.job["name"],
-                        "status": event.job["status"],
-                    },
-                    "progress": event.progress,
-                },
-            )
-            for event in events
-        ]
-    )
+    """Show how far jobs have come; the last report of a job travels with its end."""
+    entries = []
+    for event in events:
+        job = {"id": str(event.job["id"]), "name": event.job["name"], "status": event.job["status"]}
+        user_id = str(event.job["user_id"])
+        entry = (user_id, {"event": "JobProgressed", "userId": user_id, "job": job, "progress": event.progress})
+        if event.is_last:
+            _hold(job["id"], entry)
+        else:
+            entries.append(entry)
+    append(entries)
+
+
+# By job: what is told with the job's end. An end that is told by another process leaves it here, so it is bounded.
+_held: dict[str, list[Entry]] = {}
+MAXIMUM_HELD = 1_000
+
+
+def _hold(job_id: str, entry: Entry) -> None:
+    if len(_held) >= MAXIMUM_HELD:
+        _held.clear()
+    _held.setdefault(job_id, []).append(entry)
 
 
 def on_notification_events(events: Sequence[NotificationEvent]) -> None:

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 import structlog
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError
 
+from service.queue import BROKER_ERRORS, RING_ANSWERS, heard, ring
 from service.redis_client import redis
 from service.settings import current_settings
 
@@ -91,55 +92,54 @@ def _keys(user_id: str) -> list[str]:
     return [f"carillon:log:{{{user_id}}}:head", f"carillon:log:{{{user_id}}}:stream"]
 
 
-def append(entries: Sequence[Entry]) -> None:
-    """Number and publish entries, in one pipeline.
+def append(entries: Sequence[Entry], wakes: Sequence[str] = ()) -> None:
+    """Number and publish entries, and wake the tasks that have to do with them, in one pipeline.
 
-    When Redis is away they are lost to the log, and the next one of each user begins a new epoch.
+    When Redis is away the entries are lost to the log, and the next one of each user begins a new epoch; what the tasks
+    would have done is found by the ticks.
     """
-    if not entries:
+    if not entries and not wakes:
         return
     settings = current_settings()
     by_user: dict[str, list[str]] = {}
     for user_id, entry in entries:
         by_user.setdefault(user_id, []).append(_serialized(entry))
     now = int(time.time() * 1000)
+    limits = (settings.event_log_length, settings.event_log_seconds)
+    calls: list[list[Any]] = [
+        [*_keys(user_id), now, *limits, channel_of(user_id), int(user_id in _missed), *texts]
+        for user_id, texts in by_user.items()
+    ]
     try:
-        _run(
-            [
-                [
-                    *_keys(user_id),
-                    now,
-                    settings.event_log_length,
-                    settings.event_log_seconds,
-                    channel_of(user_id),
-                    int(user_id in _missed),
-                    *texts,
-                ]
-                for user_id, texts in by_user.items()
-            ]
-        )
-    except (RedisError, OSError) as error:
+        _run(calls, wakes)
+    except BROKER_ERRORS as error:
         log.warning("event_log_unavailable", error=str(error), users=len(by_user))
         with _missed_lock:
             _missed.update(by_user)
     else:
-        with _missed_lock:
-            _missed.difference_update(by_user)
+        if _missed:
+            with _missed_lock:
+                _missed.difference_update(by_user)
 
 
-def _run(calls: Sequence[list[Any]]) -> None:
+def _run(calls: Sequence[list[Any]], wakes: Sequence[str]) -> None:
     pipeline = redis().pipeline(transaction=False)
     for call in calls:
         pipeline.evalsha(APPEND_SHA, 2, *call)
+    for task_name in wakes:
+        ring(pipeline, task_name)
     answers = pipeline.execute(raise_on_error=False)
-    unknown = [call for call, answer in zip(calls, answers, strict=True) if isinstance(answer, NoScriptError)]
+    unknown = [call for call, answer in zip(calls, answers, strict=False) if isinstance(answer, NoScriptError)]
     if unknown:
         # A Redis that was restarted has forgotten the script.
         redis().script_load(APPEND)
-        _run(unknown)
+        _run(unknown, ())
     for answer in answers:
         if isinstance(answer, Exception) and not isinstance(answer, NoScriptError):
             raise answer
+    for number, task_name in enumerate(wakes):
+        begin = len(calls) + number * RING_ANSWERS
+        heard(task_name, answers[begin : begin + RING_ANSWERS])
 
 
 def _serialized(entry: dict[str, Any]) -> str:

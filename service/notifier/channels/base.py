@@ -6,9 +6,16 @@ import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import service.notifier.channels as room
+
+
+class FollowUp(NamedTuple):
+    """(user id, entry) pairs for the event log, and names of the tasks to wake."""
+
+    entries: Sequence[tuple[str, dict[str, Any]]] = ()
+    wakes: Sequence[str] = ()
 
 
 class Channel(Protocol):
@@ -20,8 +27,8 @@ class Channel(Protocol):
 
     PLAN: str
 
-    def after_commit(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[tuple[str, dict[str, Any]]]:
-        """Wake what must be woken; returns (user id, entry) pairs for the event log."""
+    def after_commit(self, rows: Sequence[Mapping[str, Any]]) -> FollowUp:
+        """What follows now that the rows stand."""
         ...
 
 

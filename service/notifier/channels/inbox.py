@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from service.notifier.channels.base import FollowUp
+
 # The id is made of event and recipient: planning the same event again writes nothing.
 PLAN = """
 INSERT INTO notifications (id, organization_id, user_id, event_id, type, category, title, message, data, created_at)
@@ -19,9 +21,9 @@ RETURNING id, user_id, type, category, title, message, data, created_at
 """
 
 
-def after_commit(rows: Sequence[Mapping[str, Any]]) -> Sequence[tuple[str, dict[str, Any]]]:
+def after_commit(rows: Sequence[Mapping[str, Any]]) -> FollowUp:
     """The entries that show the new notifications at once."""
-    return [
+    entries: list[tuple[str, dict[str, Any]]] = [
         (
             row["user_id"],
             {
@@ -42,3 +44,4 @@ def after_commit(rows: Sequence[Mapping[str, Any]]) -> Sequence[tuple[str, dict[
         )
         for row in rows
     ]
+    return FollowUp(entries)

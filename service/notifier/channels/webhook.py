@@ -11,6 +11,7 @@ from service.clock import isoformat, utcnow
 from service.database import fetch_all, fetch_one, transaction
 from service.events import JobRow
 from service.ids import new_id
+from service.notifier.channels.base import FollowUp
 from service.queue import wake
 
 DELIVERY_TASK = "tasks.delivery.deliver_webhooks"
@@ -32,11 +33,9 @@ RETURNING id
 """
 
 
-def after_commit(rows: Sequence[Mapping[str, Any]]) -> Sequence[tuple[str, dict[str, Any]]]:
-    """Wakes the delivery task when there is something to deliver."""
-    if rows:
-        wake(DELIVERY_TASK)
-    return ()
+def after_commit(rows: Sequence[Mapping[str, Any]]) -> FollowUp:
+    """The delivery task, when there is something to deliver."""
+    return FollowUp(wakes=(DELIVERY_TASK,) if rows else ())
 
 
 # Whether a user has endpoints for progress is asked this often by each process, not at every step of every job.

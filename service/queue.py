@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
@@ -99,12 +100,19 @@ def heard(task_name: str, answers: Sequence[Any]) -> None:
 def listen(task_name: str, seconds: float) -> bool:
     """Stay awake and wait so long for the bell; whether it rang. Raises what Redis raises."""
     client = redis()
-    client.set(_awake(task_name), 1, ex=AWAKE_SECONDS)
+    if time.monotonic() - _told_awake.get(task_name, float("-inf")) > AWAKE_SECONDS / 5:
+        client.set(_awake(task_name), 1, ex=AWAKE_SECONDS)
+        _told_awake[task_name] = time.monotonic()
     return client.blpop([_bell(task_name)], timeout=seconds) is not None
+
+
+# When this process last said that a task is awake.
+_told_awake: dict[str, float] = {}
 
 
 def fall_asleep(task_name: str) -> bool:
     """Let the next `wake` send a message again; whether the bell rang just before, so that nothing is slept through."""
+    _told_awake.pop(task_name, None)
     pipeline = redis().pipeline(transaction=False)
     pipeline.delete(_awake(task_name))
     pipeline.lpop(_bell(task_name))

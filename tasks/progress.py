@@ -20,7 +20,7 @@ Report = dict[str, Any]
 
 
 class Reporter:
-    """Sends the first report at once and then the newest one each interval.
+    """Sends the newest report each interval, the first one an interval after the start, which was told itself.
 
     Somebody must call `flush_due` while the job runs, and `close` when it ends. `send` is told whether a report is the
     last one.
@@ -31,6 +31,7 @@ class Reporter:
         self._lock = threading.Lock()
         self._pending: Report | None = None
         self._sent: deque[float] = deque([float("-inf")] * REPORTS_A_SECOND, REPORTS_A_SECOND)
+        self._sent.append(time.monotonic())
 
     def report(self, report: Report) -> None:
         """Send this report, now or within the interval, unless a newer one comes first."""

@@ -22,9 +22,7 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("unique_states", postgresql.ARRAY(sa.Text())))
     op.add_column("jobs", sa.Column("unique_until", sa.DateTime(timezone=True)))
     op.add_column("jobs", sa.Column("expires_at", sa.DateTime(timezone=True)))
-    op.create_index(
-        "uq_jobs_unique_id", "jobs", ["unique_id"], unique=True, postgresql_where=sa.text("unique_held")
-    )
+    op.create_index("uq_jobs_unique_id", "jobs", ["unique_id"], unique=True, postgresql_where=sa.text("unique_held"))
     op.create_index("ix_jobs_expiring", "jobs", ["expires_at"], postgresql_where=sa.text(WAITING))
     op.create_table(
         "idempotency_keys",

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -32,14 +33,16 @@ class Servers:
 
 
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+def servers() -> Iterator[Servers]:
     """PostgreSQL and Redis, started when the first test wants them."""
-    folder = tmp_path_factory.mktemp("servers")
-    with (
-        PostgresServer(folder / "postgres", durable=False) as postgres,
-        RedisServer(folder / "redis", persistent=False) as redis,
-    ):
-        yield Servers(postgres, redis)
+    # Not below pytest's own folder: a second run beside this one takes away what the server's account may read there.
+    with TemporaryDirectory(prefix="carillon-tests-") as name:
+        folder = Path(name)
+        with (
+            PostgresServer(folder / "postgres", durable=False) as postgres,
+            RedisServer(folder / "redis", persistent=False) as redis,
+        ):
+            yield Servers(postgres, redis)
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,8 @@ def tick(work: Callable[[], Any]) -> Any:
                 log.warning("tick_failed", tick=work.__name__, error=str(error).splitlines()[0])
 
     run.__doc__ = work.__doc__
-    return celery_app.task(name=f"tasks.housekeeping.{work.__name__}", ignore_result=True)(run)
+    # Without events: in Flower several ticks a second would bury the jobs.
+    return celery_app.task(name=f"tasks.housekeeping.{work.__name__}", ignore_result=True, send_events=False)(run)
 
 
 @tick

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
-from flask import Flask
+from flask import Flask, has_app_context
 
 from service import create_app
 from service.settings import Settings
@@ -14,3 +16,13 @@ from service.settings import Settings
 def flask_app() -> Flask:
     """The application, made when it is first needed."""
     return create_app(Settings.from_env(), serves=False)
+
+
+@contextmanager
+def in_application() -> Iterator[None]:
+    """Run in the application's context: the present one, or where there is none, one of its own."""
+    if has_app_context():
+        yield
+    else:
+        with flask_app().app_context():
+            yield

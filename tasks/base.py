@@ -12,10 +12,11 @@ from celery import Celery, Task
 from celery import states as celery_states
 from celery.exceptions import Ignore
 
+from service.database import db
 from service.jobs.errors import JobCancelled, LeaseLost, PermanentError
 from service.jobs.lifecycle import stop_job
 from service.jobs.registry import JobType, all_job_types
-from tasks.application import flask_app
+from tasks.application import in_application
 from tasks.context import JobContext
 from tasks.lease import Attempt, attempt_of, forget, until_written
 
@@ -36,10 +37,12 @@ class JobTask(Task):  # type: ignore[misc]  # Celery publishes no types
             raise Ignore
         structlog.contextvars.bind_contextvars(job_id=job_id, attempt=attempt.number)
         try:
-            with flask_app().app_context():
+            with in_application():
                 return self._run(attempt)
         finally:
             forget(self.request.id)
+            # Whatever the body left open must not reach the next one.
+            _leave_no_session()
             structlog.contextvars.unbind_contextvars("job_id", "attempt")
 
     def _run(self, attempt: Attempt) -> Any:
@@ -62,11 +65,16 @@ class JobTask(Task):  # type: ignore[misc]  # Celery publishes no types
 
     def _payload(self, attempt: Attempt) -> dict[str, Any]:
         try:
-            loaded: dict[str, Any] = self.job_type.payload().load(json.loads(attempt.row["payload"]))
+            loaded: dict[str, Any] = self.job_type.schema.load(json.loads(attempt.row["payload"]))
         except ma.ValidationError as error:
             # The type has changed since the job was accepted.
             raise PermanentError(f"Invalid payload: {error.messages}", code="invalid_payload") from None
         return loaded
+
+
+def _leave_no_session() -> None:
+    with in_application():
+        db.session.remove()
 
 
 def _serializable(result: Any) -> Any:

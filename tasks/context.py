@@ -14,7 +14,7 @@ from service.events import JobProgressed, publish
 from service.jobs.actions import add_logs
 from service.jobs.errors import JobCancelled, LeaseLost
 from service.notifier.channels import webhook
-from tasks.application import flask_app
+from tasks.application import in_application
 from tasks.lease import Attempt, until_written
 from tasks.progress import Report, Reporter
 
@@ -137,7 +137,7 @@ class JobContext:
 
     def _send(self, report: Report, is_last: bool) -> None:
         # The thread that sends what was held back has no context of its own.
-        with flask_app().app_context():
+        with in_application():
             # What comes of the job is stored in a moment in place of its last report.
             if not is_last:
                 self._task.update_state(task_id=self._task_id, state="PROGRESS", meta=report)

@@ -37,10 +37,10 @@ log = structlog.get_logger(__name__)
 # POSTs under way at once in one process, and rows claimed by one statement.
 POSTS_AT_ONCE = 500
 ROWS_AT_ONCE = 200
-# Outcomes that arrive within this time are written together. Rows that follow a claim within the second time are under
-# load, and wait for the first to be claimed together; a row that comes alone is claimed at once.
-GATHER_SECONDS = 0.008
-BUSY_SECONDS = 0.015
+# Outcomes that arrive within this time are written together. So are rows claimed together that come at such a pace; a
+# row that comes alone is claimed at once.
+GATHER_SECONDS = 0.02
+BUSY_SECONDS = 0.01
 # How long the task waits for more before it ends; while it waits, a wake-up costs no message and no new task.
 LINGER_SECONDS = 1.0
 LISTEN_SECONDS = 0.5

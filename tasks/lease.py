@@ -20,7 +20,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from service.events import JobRow
 from service.jobs.lifecycle import read_attempt, renew_lease
-from tasks.application import flask_app
+from tasks.application import in_application
 from tasks.progress import INTERVAL_SECONDS, Reporter
 
 log = structlog.get_logger(__name__)
@@ -113,7 +113,7 @@ def _attend() -> None:
 def _look_after(attempt: Attempt, now: float) -> None:
     job_id = UUID(attempt.job_id)
     try:
-        with flask_app().app_context():
+        with in_application():
             if now - attempt.renewed_at >= RENEW_SECONDS:
                 row = renew_lease(job_id, attempt.number)
                 attempt.renewed_at = now

@@ -23,7 +23,7 @@ from service.jobs.lifecycle import complete_job, fail_job, lose_attempt, start_j
 from service.operations.workers import note_worker
 from service.queue import job_and_attempt
 from service.redis_client import redis
-from tasks.application import flask_app
+from tasks.application import flask_app, in_application
 from tasks.base import JobTask
 from tasks.lease import DATABASE_AWAY, hold, last_progress, until_written
 
@@ -51,7 +51,9 @@ def keep_our_logs(**_: Any) -> None:
 
 def forget_inherited_connections(**_: Any) -> None:
     """A forked child must not talk on its parent's connections; it makes its own before the first job needs them."""
-    with flask_app().app_context():
+    # For the life of the process: each job and each signal around it would otherwise make and unmake its own.
+    flask_app().app_context().push()
+    with in_application():
         db.engine.dispose(close=False)
         try:
             db.session.execute(text("SELECT 1"))
@@ -66,7 +68,7 @@ def begin_heartbeat(sender: Any, **_: Any) -> None:
     queues = [queue.name for queue in sender.app.amqp.queues.consume_from.values()]
 
     def beat() -> None:
-        with flask_app().app_context():
+        with in_application():
             note_worker(name, queues)
 
     beat()
@@ -78,7 +80,7 @@ def claim(task_id: str, task: Task, **_: Any) -> None:
     if not isinstance(task, JobTask):
         return
     job_id, attempt = job_and_attempt(task_id)
-    with flask_app().app_context():
+    with in_application():
         row = until_written(lambda: start_job(job_id, attempt, task.request.hostname))
     if row is None:
         log.info("claim_refused", job_id=str(job_id), attempt=attempt)
@@ -93,7 +95,7 @@ def write_result(sender: Task, result: Any, **_: Any) -> None:
     task_id = sender.request.id
     job_id, attempt = job_and_attempt(task_id)
     progress = last_progress(task_id)
-    with flask_app().app_context():
+    with in_application():
         until_written(lambda: complete_job(job_id, attempt, result, progress))
 
 
@@ -108,7 +110,7 @@ def write_failure(
     if not isinstance(sender, JobTask):
         return
     job_id, attempt = job_and_attempt(task_id)
-    with flask_app().app_context():
+    with in_application():
         if isinstance(exception, WorkerLostError):
             until_written(lambda: lose_attempt(job_id, attempt))
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -40,6 +41,11 @@ class JobType:
     # Whether the owner's inbox also tells that the job was queued.
     tells_queued: bool
     check: Check | None
+
+    @cached_property
+    def schema(self) -> ma.Schema:
+        """The payload's schema; it keeps nothing between loads, so one serves all."""
+        return self.payload()
 
 
 _types: dict[str, JobType] = {}

@@ -190,7 +190,7 @@ def _given(value: Any, default: Any) -> Any:
 
 def _check_payload(kind: JobType, payload: Mapping[str, Any], user_id: UUID) -> None:
     try:
-        loaded = kind.payload().load(payload)
+        loaded = kind.schema.load(payload)
     except ma.ValidationError as error:
         raise ValidationFailed(errors=flatten_messages(error.messages, "payload")) from None
     if kind.check is not None:

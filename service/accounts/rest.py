@@ -115,7 +115,7 @@ def reset_password(body: dict[str, Any]) -> None:
 @blueprint.response(200, UserPageSchema)
 def list_users(arguments: dict[str, Any]) -> Response:
     """List the users of your organization."""
-    page = Page(arguments.pop("page"), arguments.pop("limit"))
+    page = Page.taken_from(arguments)
     return json_answer(queries.list_users(current_identity().organization_id, page, **arguments))
 
 

@@ -7,14 +7,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from service.accounts.models import User
 from service.audit.models import AuditEntry
 from service.clock import isoformat
-from service.database import db
 from service.ids import first_id_at
-from service.pagination import Page, pagination
+from service.pagination import LongList, Page
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,23 +44,17 @@ def list_entries(organization_id: UUID, wanted: AuditFilter, page: Page) -> dict
         query = query.where(AuditEntry.id >= first_id_at(wanted.since))
     if wanted.until is not None:
         query = query.where(AuditEntry.id < first_id_at(wanted.until))
-    total = db.session.scalar(select(func.count()).select_from(query.subquery())) or 0
-    rows = db.session.execute(
-        query.outerjoin(User, User.id == AuditEntry.actor_id)
-        .with_only_columns(AuditEntry, User.username)
-        .order_by(AuditEntry.id.desc())
-        .limit(page.limit)
-        .offset(page.offset)
-    )
-    return {"data": [_entry_json(entry, name) for entry, name in rows], "pagination": pagination(page, total)}
+    listed = query.outerjoin(User, User.id == AuditEntry.actor_id)
+    return LongList(listed, AuditEntry.id).read(page, _entry_json, [AuditEntry, User.username])
 
 
-def _entry_json(entry: AuditEntry, actor_name: str | None) -> dict[str, Any]:
+def _entry_json(row: dict[str, Any]) -> dict[str, Any]:
+    entry: AuditEntry = row["AuditEntry"]
     return {
         "id": str(entry.id),
         "action": entry.action,
         "actorId": str(entry.actor_id) if entry.actor_id else None,
-        "actorUsername": actor_name,
+        "actorUsername": row["username"],
         "targetType": entry.target_type,
         "targetId": entry.target_id,
         "details": entry.details,

@@ -23,5 +23,5 @@ blueprint = Blueprint("audit", __name__, url_prefix="/api/admin/audit-log", desc
 @blueprint.response(200, AuditPageSchema)
 def list_audit_log(arguments: dict[str, Any]) -> Response:
     """List what was done in your organization, newest first."""
-    page = Page(arguments.pop("page"), arguments.pop("limit"))
+    page = Page.taken_from(arguments)
     return json_answer(list_entries(current_identity().organization_id, AuditFilter(**arguments), page))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import marshmallow as ma
 from marshmallow import validate
 
-from service.pagination import PageArguments, PaginationSchema
+from service.pagination import LongListArguments, PaginationSchema
 
 _WORD = validate.Regexp(r"^[a-z_.-]{1,64}\Z", error="Not a word of the audit log.")
 
 
-class AuditFilterSchema(PageArguments):
+class AuditFilterSchema(LongListArguments):
     """The filters of the audit log."""
 
     action = ma.fields.String(validate=_WORD, metadata={"description": "Such as auth.login_failed"})

@@ -40,7 +40,7 @@ blueprint = Blueprint(
 @blueprint.response(200, ConnectionPageSchema)
 def list_connections(arguments: dict[str, Any]) -> Response:
     """List your connections by name; operators see those of their organization."""
-    page = Page(arguments["page"], arguments["limit"])
+    page = Page.taken_from(arguments)
     return json_answer(paginate(queries.visible_connections(current_identity()), page, connection_json))
 
 

@@ -20,8 +20,9 @@ from service.events import JobRow
 from service.ids import first_id_at
 from service.jobs.errors import JobNotFound
 from service.jobs.models import Job, JobExecution, JobLog
+from service.jobs.representation import job_json, log_json
 from service.jobs.states import ACTIVE
-from service.pagination import Page
+from service.pagination import LongList, Page
 from service.queue import attempt_outcome
 
 log = structlog.get_logger(__name__)
@@ -66,8 +67,8 @@ def with_live_progress(row: JobRow) -> JobRow:
     return {**row, "progress": progress} if state == "PROGRESS" else row
 
 
-def list_jobs(identity: Identity, wanted: JobFilter, page: Page) -> tuple[list[JobRow], int]:
-    """A page of the user's jobs, or of the tenant's for an operator, newest first; and how many there are in all."""
+def list_jobs(identity: Identity, wanted: JobFilter, page: Page) -> dict[str, Any]:
+    """A page of the user's jobs, or of the tenant's for an operator, newest first."""
     query = _visible(identity)
     if wanted.statuses:
         query = query.where(Job.status.in_(wanted.statuses))
@@ -84,9 +85,8 @@ def list_jobs(identity: Identity, wanted: JobFilter, page: Page) -> tuple[list[J
         query = query.where(Job.id < first_id_at(wanted.until))
     if wanted.q:
         query = query.where(Job.name.icontains(wanted.q, autoescape=True))
-    total = db.session.scalar(select(func.count()).select_from(query.subquery())) or 0
-    rows = _rows(query.order_by(Job.id.desc()).limit(page.limit).offset(page.offset))
-    return [with_live_progress(row) for row in rows], total
+    listed = LongList(query, Job.id)
+    return listed.read(page, lambda row: job_json(with_live_progress(row)), _COLUMNS)
 
 
 def _rows(query: Select[Any]) -> list[JobRow]:
@@ -94,7 +94,7 @@ def _rows(query: Select[Any]) -> list[JobRow]:
 
 
 def _visible(identity: Identity) -> Select[Any]:
-    query = select(*_COLUMNS)
+    query = select(Job)
     if identity.is_operator:
         return query.where(Job.organization_id == identity.organization_id)
     return query.where(Job.user_id == identity.user_id)
@@ -106,11 +106,10 @@ def executions(job_id: UUID) -> Sequence[JobRow]:
     return _rows(query.order_by(JobExecution.attempt))
 
 
-def logs(job_id: UUID, page: Page) -> tuple[list[JobRow], int]:
-    """A page of a job's log lines, first to last, and how many there are in all."""
-    query = select(*JobLog.__table__.columns).where(JobLog.job_id == job_id)
-    total = db.session.scalar(select(func.count()).select_from(query.subquery())) or 0
-    return _rows(query.order_by(JobLog.id).limit(page.limit).offset(page.offset)), total
+def logs(job_id: UUID, page: Page) -> dict[str, Any]:
+    """A page of a job's log lines, first to last."""
+    query = select(JobLog).where(JobLog.job_id == job_id)
+    return LongList(query, JobLog.id, newest_first=False).read(page, log_json, [*JobLog.__table__.columns])
 
 
 def health() -> dict[str, Any]:

@@ -16,7 +16,7 @@ from service.database import transaction
 from service.jobs import queries
 from service.jobs.actions import cancel_job, retry_job
 from service.jobs.registry import JobType, all_job_types
-from service.jobs.representation import execution_json, job_json, log_json
+from service.jobs.representation import execution_json, job_json
 from service.jobs.retry import EXPONENTIAL, FIXED
 from service.jobs.schemas import (
     AcceptedBatchSchema,
@@ -34,7 +34,7 @@ from service.jobs.schemas import (
 from service.jobs.states import statuses_of
 from service.jobs.submission import Accepted, Submission, submit_job, submit_jobs
 from service.jobs.uniqueness import Unique
-from service.pagination import Page, PageArguments, pagination
+from service.pagination import LongListArguments, Page
 from service.settings import current_settings
 from service.web import json_answer
 
@@ -99,11 +99,10 @@ def submission(body: dict[str, Any]) -> Submission:
 @blueprint.response(200, JobPageSchema)
 def list_jobs(arguments: dict[str, Any]) -> Response:
     """List your jobs, newest first; operators see those of their organization."""
-    page = Page(arguments.pop("page"), arguments.pop("limit"))
+    page = Page.taken_from(arguments)
     status = arguments.pop("status", None)
     wanted = queries.JobFilter(statuses=statuses_of(status) if status else (), **arguments)
-    rows, total = queries.list_jobs(current_identity(), wanted, page)
-    return json_answer({"data": [job_json(row) for row in rows], "pagination": pagination(page, total)})
+    return json_answer(queries.list_jobs(current_identity(), wanted, page))
 
 
 @blueprint.route("/jobs/<uuid:job_id>", methods=["GET"])
@@ -152,14 +151,13 @@ def list_executions(job_id: UUID) -> Response:
 
 
 @blueprint.route("/jobs/<uuid:job_id>/logs", methods=["GET"])
-@blueprint.arguments(PageArguments, location="query")
+@blueprint.arguments(LongListArguments, location="query")
 @blueprint.response(200, LogPageSchema)
 def list_logs(arguments: dict[str, Any], job_id: UUID) -> Response:
     """List what a job logged, first to last."""
     queries.visible_job(job_id, current_identity())
-    page = Page(arguments["page"], arguments["limit"])
-    rows, total = queries.logs(job_id, page)
-    return json_answer({"data": [log_json(row) for row in rows], "pagination": pagination(page, total)})
+    page = Page.taken_from(arguments)
+    return json_answer(queries.logs(job_id, page))
 
 
 @blueprint.route("/job-types", methods=["GET"])

@@ -13,7 +13,7 @@ from service.jobs.retry import STRATEGIES
 from service.jobs.states import OLDER_WORDS, STATUSES
 from service.jobs.submission import MAXIMUM_BATCH
 from service.jobs.uniqueness import DEBOUNCE, MODES, REJECT, THROTTLE, UNFINISHED
-from service.pagination import PageArguments, PaginationSchema
+from service.pagination import LongListArguments, PaginationSchema
 
 MAXIMUM_DELAY_SECONDS = 10 * 365 * 86400
 MAXIMUM_TIMEOUT_SECONDS = 7 * 86400
@@ -232,7 +232,7 @@ class CancelSchema(ma.Schema):
     reason = ma.fields.String(validate=validate.Length(max=500), allow_none=True)
 
 
-class JobFilterSchema(PageArguments):
+class JobFilterSchema(LongListArguments):
     """The filters of the list of jobs."""
 
     status = ma.fields.String(

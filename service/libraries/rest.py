@@ -35,7 +35,7 @@ blueprint = Blueprint(
 @blueprint.response(200, LibraryPageSchema)
 def list_libraries(arguments: dict[str, Any]) -> Response:
     """List your libraries by name; operators see those of their organization."""
-    page = Page(arguments["page"], arguments["limit"])
+    page = Page.taken_from(arguments)
     return json_answer(paginate(queries.visible_libraries(current_identity()), page, library_json))
 
 
@@ -90,5 +90,5 @@ def scan(library_id: UUID) -> Response:
 def list_items(arguments: dict[str, Any], library_id: UUID) -> Response:
     """List the video files of a library by title."""
     queries.visible_library(library_id, current_identity())
-    page = Page(arguments.pop("page"), arguments.pop("limit"))
+    page = Page.taken_from(arguments)
     return json_answer(paginate(queries.items(library_id, **arguments), page, item_json))

@@ -11,7 +11,7 @@ from service.accounts.identity import Identity
 from service.clock import isoformat
 from service.database import db
 from service.notifications.models import Notification, NotificationPreference
-from service.pagination import Page, paginate
+from service.pagination import LongList, Page
 
 
 def notification_json(notification: Notification) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def inbox(identity: Identity, page: Page, *, unread: bool | None, type_: str | N
         query = query.where(Notification.read_at.is_(None) if unread else Notification.read_at.is_not(None))
     if type_ is not None:
         query = query.where(Notification.type == type_)
-    answer = paginate(query.order_by(Notification.id.desc()), page, notification_json)
+    answer = LongList(query, Notification.id).read(page, notification_json)
     return {**answer, "unreadCount": unread_count(identity.user_id)}
 
 

@@ -35,7 +35,7 @@ blueprint = Blueprint(
 @blueprint.response(200, InboxSchema)
 def inbox(arguments: dict[str, Any]) -> Response:
     """Read your inbox, newest first."""
-    page = Page(arguments["page"], arguments["limit"])
+    page = Page.taken_from(arguments)
     return json_answer(
         queries.inbox(current_identity(), page, unread=arguments.get("unread"), type_=arguments.get("type"))
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import marshmallow as ma
 
-from service.pagination import PageArguments, PaginationSchema
+from service.pagination import LongListArguments, PaginationSchema
 
 
 class NotificationSchema(ma.Schema):
@@ -29,7 +29,7 @@ class InboxSchema(ma.Schema):
     unreadCount = ma.fields.Integer(required=True)
 
 
-class InboxFilterSchema(PageArguments):
+class InboxFilterSchema(LongListArguments):
     """The filters of the inbox."""
 
     unread = ma.fields.Boolean()

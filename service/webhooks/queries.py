@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from service.accounts.identity import Identity
 from service.clock import isoformat
 from service.database import db
 from service.errors import NotAllowed, NotFound
-from service.pagination import Page, paginate, pagination
+from service.pagination import LongList, Page, paginate
 from service.webhooks.models import Webhook, WebhookAttempt, WebhookDelivery
 
 
@@ -58,16 +58,14 @@ def list_deliveries(webhook: Webhook, status: str | None, page: Page) -> dict[st
     query = select(WebhookDelivery).where(WebhookDelivery.webhook_id == webhook.id)
     if status is not None:
         query = query.where(WebhookDelivery.status == status)
-    total = db.session.scalar(select(func.count()).select_from(query.subquery())) or 0
-    deliveries = db.session.scalars(
-        query.order_by(WebhookDelivery.id.desc()).limit(page.limit).offset(page.offset)
-    ).all()
-    attempts = _attempts([delivery.id for delivery in deliveries])
-    data = [_delivery_json(delivery, attempts.get(delivery.id, [])) for delivery in deliveries]
-    return {"data": data, "pagination": pagination(page, total)}
+    listed = LongList(query, WebhookDelivery.id).read(page, _delivery_json)
+    attempts = _attempts([delivery["id"] for delivery in listed["data"]])
+    for delivery in listed["data"]:
+        delivery["attempts"] = attempts.get(UUID(delivery["id"]), [])
+    return listed
 
 
-def _attempts(delivery_ids: Sequence[UUID]) -> dict[UUID, list[dict[str, Any]]]:
+def _attempts(delivery_ids: Sequence[str]) -> dict[UUID, list[dict[str, Any]]]:
     query = select(WebhookAttempt).where(WebhookAttempt.delivery_id.in_(delivery_ids)).order_by(WebhookAttempt.id)
     attempts: dict[UUID, list[dict[str, Any]]] = {}
     for attempt in db.session.scalars(query):
@@ -86,14 +84,13 @@ def _attempts(delivery_ids: Sequence[UUID]) -> dict[UUID, list[dict[str, Any]]]:
     return attempts
 
 
-def _delivery_json(delivery: WebhookDelivery, attempts: list[dict[str, Any]]) -> dict[str, Any]:
+def _delivery_json(delivery: WebhookDelivery) -> dict[str, Any]:
     waits = delivery.status == "pending"
     return {
         "id": str(delivery.id),
         "eventType": delivery.event_type,
         "jobId": str(delivery.job_id) if delivery.job_id else None,
         "status": delivery.status,
-        "attempts": attempts,
         "nextAttemptAt": isoformat(delivery.next_attempt_at) if waits else None,
         "createdAt": isoformat(delivery.created_at),
     }

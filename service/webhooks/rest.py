@@ -32,7 +32,7 @@ blueprint = Blueprint("webhooks", __name__, url_prefix="/api/webhooks", descript
 @blueprint.response(200, WebhookPageSchema)
 def list_webhooks(arguments: dict[str, Any]) -> Response:
     """List your endpoints."""
-    page = Page(arguments["page"], arguments["limit"])
+    page = Page.taken_from(arguments)
     return json_answer(queries.list_webhooks(current_identity(), page))
 
 
@@ -96,5 +96,5 @@ def get_secret(webhook_id: UUID) -> Response:
 def list_deliveries(arguments: dict[str, Any], webhook_id: UUID) -> Response:
     """List what was sent to an endpoint, or will be, newest first, with every attempt."""
     webhook = queries.own_webhook(webhook_id, current_identity())
-    page = Page(arguments["page"], arguments["limit"])
+    page = Page.taken_from(arguments)
     return json_answer(queries.list_deliveries(webhook, arguments.get("status"), page))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import marshmallow as ma
 from marshmallow import validate
 
-from service.pagination import PageArguments, PaginationSchema
+from service.pagination import LongListArguments, PaginationSchema
 from service.webhooks.guard import UnsafeURL, check_url
 
 EVENT_TYPES = ("progress", "completed", "failed", "all", "created", "started", "cancelled")
@@ -70,7 +70,7 @@ class SecretSchema(ma.Schema):
     secret = ma.fields.String(required=True)
 
 
-class DeliveryFilterSchema(PageArguments):
+class DeliveryFilterSchema(LongListArguments):
     """The filters of the delivery log."""
 
     status = ma.fields.String(validate=validate.OneOf(DELIVERY_STATUSES))

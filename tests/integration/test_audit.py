@@ -37,7 +37,7 @@ def test_acts_are_listed_newest_first(client, admin, entries):
     log_in(client, admin)
     answer = entries()
     assert [entry["action"] for entry in answer["data"]] == ["auth.login", "auth.login_failed"]
-    assert answer["pagination"] == {"page": 1, "limit": 20, "total": 2, "totalPages": 1}
+    assert answer["pagination"] == {"page": 1, "limit": 20, "total": 2, "totalPages": 1, "nextCursor": None}
     success, failure = answer["data"]
     assert success["actorId"] == success["targetId"] == failure["targetId"] == str(admin.id)
     assert success["actorUsername"] == admin.username
@@ -96,7 +96,10 @@ def test_filters_that_make_no_sense(client, admin, query):
 def test_other_tenants_acts_are_not_seen(app, make_user, client, entries):
     stranger = make_user(("admin",))
     log_in(client, stranger)
-    assert entries() == {"data": [], "pagination": {"page": 1, "limit": 20, "total": 0, "totalPages": 0}}
+    assert entries() == {
+        "data": [],
+        "pagination": {"page": 1, "limit": 20, "total": 0, "totalPages": 0, "nextCursor": None},
+    }
     assert entries(f"actorId={stranger.id}")["data"] == []
 
 

@@ -97,7 +97,11 @@ def test_lists_are_own_filtered_and_paged(client: FlaskClient, make_user: MakeUs
     assert listed("") == names[::-1]
     page = client.get("/api/jobs?page=2&limit=2", headers=user.headers).get_json()
     assert [job["name"] for job in page["data"]] == [names[2], names[1]]
-    assert page["pagination"] == {"page": 2, "limit": 2, "total": 5, "totalPages": 3}
+    last = page["data"][-1]["id"]
+    assert page["pagination"] == {"page": 2, "limit": 2, "total": 5, "totalPages": 3, "nextCursor": last}
+    rest = client.get(f"/api/jobs?limit=2&cursor={last}", headers=user.headers).get_json()
+    assert [job["name"] for job in rest["data"]] == [names[0]]
+    assert rest["pagination"] == {"page": None, "limit": 2, "total": None, "totalPages": None, "nextCursor": None}
     assert listed("status=queued") == names[3::-1]
     assert listed("status=waiting") == names[3::-1]
     assert listed("status=delayed") == [names[4]]
@@ -106,7 +110,7 @@ def test_lists_are_own_filtered_and_paged(client: FlaskClient, make_user: MakeUs
     assert listed("type=other") == []
     assert listed("since=2001-01-01T00:00:00Z&until=2002-01-01T00:00:00Z") == []
     assert len(listed("since=2001-01-01T00:00:00Z")) == 5
-    for bad in ("page=0", "limit=101", "status=strange", "since=yesterday"):
+    for bad in ("page=0", "cursor=abc", "limit=101", "status=strange", "since=yesterday"):
         assert client.get(f"/api/jobs?{bad}", headers=user.headers).status_code == 422
 
 

@@ -127,6 +127,9 @@ class Settings:
     )
     host: str = setting("HOST", _text, "127.0.0.1", "address the web process listens on")
     port: int = setting("PORT", _positive, "5000", "port of the web process")
+    trusted_proxies: int = setting(
+        "TRUSTED_PROXIES", _not_negative, "0", "proxies before the web process whose X-Forwarded-* headers are believed"
+    )
     flower_port: int = setting("FLOWER_PORT", _positive, "5555", "port of Flower")
     var_dir: Path = setting("CARILLON_VAR_DIR", _folder, "var", "data of the embedded servers, artifacts")
     admin_username: str = setting("CARILLON_ADMIN_USERNAME", _text, "admin", "name of the first administrator")

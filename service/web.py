@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
+from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Response as BaseResponse
 
 from service.accounts.identity import authenticate_request, public
@@ -71,6 +72,9 @@ def configure_web(app: Flask, settings: Settings) -> None:
             "security": [{"bearer": []}],
         },
     }
+    if settings.trusted_proxies:
+        hops = settings.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
     app.wsgi_app = ReadsChunks(app.wsgi_app)  # type: ignore[method-assign]  # Flask's documented place for middleware
     app.before_request(_name_request)
     app.before_request(authenticate_request)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 from service.clock import utcnow
@@ -14,9 +11,6 @@ from service.database import fetch_all, fetch_one, transaction
 from service.errors import Conflict
 from service.events import JobRow
 from service.jobs.rows import COLUMNS
-
-if TYPE_CHECKING:
-    from service.jobs.submission import Submission
 
 KEPT = timedelta(days=7)
 
@@ -35,14 +29,10 @@ ON CONFLICT DO NOTHING RETURNING key
 """
 
 
-def claim(
-    user_id: UUID, key: str, submissions: Sequence[Submission], job_ids: Sequence[str], now: datetime
-) -> list[JobRow] | None:
+def claim(user_id: UUID, key: str, body_hash: bytes, job_ids: Sequence[str], now: datetime) -> list[JobRow] | None:
     """Take a key for new jobs: None; or the jobs it led to before. Raises IdempotencyConflict."""
-    body = json.dumps([repr(submission) for submission in submissions])
-    digest = hashlib.sha256(body.encode()).digest()
     parameters = {"user_id": str(user_id), "key": key}
-    claimed = fetch_one(CLAIM, {**parameters, "body_hash": digest, "job_ids": _array(job_ids), "now": now})
+    claimed = fetch_one(CLAIM, {**parameters, "body_hash": body_hash, "job_ids": _array(job_ids), "now": now})
     if claimed is not None:
         return None
     known = fetch_one(
@@ -53,7 +43,7 @@ def claim(
         parameters,
     )
     assert known is not None
-    if bytes(known["body_hash"]) != digest:
+    if bytes(known["body_hash"]) != body_hash:
         raise IdempotencyConflict
     return list(
         fetch_all(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -114,7 +115,8 @@ def submit_jobs(
     is_plain = idempotency_key is None and all(submission.unique is None for submission in submissions)
     with transaction(is_single=is_plain):
         if idempotency_key is not None:
-            first = idempotency.claim(user_id, idempotency_key, submissions, [record["id"] for record in records], now)
+            body_hash = hashlib.sha256(repr(submissions).encode()).digest()
+            first = idempotency.claim(user_id, idempotency_key, body_hash, [record["id"] for record in records], now)
             if first is not None:
                 return [Accepted(row, "replayed") for row in first]
         scope = {"organization_id": str(organization_id), "user_id": str(user_id), "now": now}

@@ -1,6 +1,5 @@
-"""One POST against receivers that hang, drip, refuse, lie and flood."""
+"""One POST against receivers that hang, drip, refuse and lie, over plain and TLS connections that are kept."""
 
-import email.utils
 import ipaddress
 import socket
 import struct
@@ -9,13 +8,14 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from service.webhooks.guard import Guard
-from service.webhooks.sender import Limits, OutboundRequest, Sender, SendOutcome, parse_retry_after
+from service.webhooks.sender import Limits, Sender
+from tests.unit.webhooks.scripts import answer, drip, hang, post, raw
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
 QUICK = Limits(connect=0.5, total=0.5)
@@ -33,51 +33,6 @@ def hasty() -> Iterator[Sender]:
     sender = Sender(Guard(LOOPBACK), QUICK)
     yield sender
     sender.close()
-
-
-def post(sender: Sender, url: str, body: bytes = b"{}", **headers: str) -> SendOutcome:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return sender.send(OutboundRequest(url, body, {"Content-Type": "application/json", **named}))
-
-
-def answer(status: str = "200 OK", body: bytes = b"{}", headers: str = "") -> Callable[..., bool]:
-    """A script that gives the same whole answer to every request and keeps the connection."""
-    head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode("latin-1")
-
-    def script(connection: socket.socket, received: object) -> bool:
-        connection.sendall(head + body)
-        return True
-
-    return script
-
-
-def raw(*parts: bytes, wait: float = 0.0) -> Callable[..., bool]:
-    """A script that sends these bytes, waiting between them, and closes."""
-
-    def script(connection: socket.socket, received: object) -> bool:
-        for part in parts:
-            connection.sendall(part)
-            time.sleep(wait)
-        return False
-
-    return script
-
-
-def drip(before: bytes, byte: bytes) -> Callable[..., bool]:
-    """A script that goes on and on, always in time for a timeout that counts from the last byte."""
-
-    def script(connection: socket.socket, received: object) -> bool:
-        connection.sendall(before)
-        while True:
-            connection.sendall(byte)
-            time.sleep(0.02)
-
-    return script
-
-
-def hang(connection: socket.socket, received: object) -> bool:
-    connection.recv(1)
-    return False
 
 
 def test_the_request_as_the_receiver_sees_it(sender, receive) -> None:
@@ -104,16 +59,6 @@ def test_the_request_as_the_receiver_sees_it(sender, receive) -> None:
     assert 0 < (outcome.timings.first_byte or 0) <= outcome.timings.total
 
 
-@pytest.mark.parametrize("status", [201, 204, 400, 410, 429, 500, 503])
-def test_every_status_is_an_answer_and_keeps_the_connection(sender, receive, status: int) -> None:
-    receiver = receive(answer(f"{status} Word", b""))
-    outcomes = [post(sender, receiver.url()) for _ in range(2)]
-    assert [(o.status, o.error_class, o.reused) for o in outcomes] == [
-        (status, None, False),
-        (status, None, True),
-    ]
-
-
 def test_a_redirect_is_not_followed(sender, receive) -> None:
     victim = receive(answer())
     receiver = receive(answer("307 Temporary Redirect", headers=f"Location: {victim.url()}\r\n"))
@@ -130,26 +75,6 @@ def test_a_kept_connection_is_used_again(sender, receive) -> None:
     assert [outcome.reused for outcome in outcomes] == [False] + [True] * 19
     assert outcomes[-1].address == "127.0.0.1"
     assert outcomes[-1].timings.connect is None
-
-
-@pytest.mark.parametrize(
-    "reply",
-    [
-        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}",
-        b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}HTTP/1.1 500 smuggled\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
-    ],
-)
-def test_a_connection_in_doubt_is_not_kept(sender, receive, reply: bytes) -> None:
-    def script(connection: socket.socket, received: object) -> bool:
-        connection.sendall(reply)
-        return True
-
-    receiver = receive(script)
-    outcomes = [post(sender, receiver.url()) for _ in range(2)]
-    assert [(o.status, o.body[:2], o.reused) for o in outcomes] == [(200, "{}", False)] * 2
-    assert receiver.connections == 2
 
 
 def test_a_connection_that_the_receiver_closed_while_idle_is_not_used(sender, receive) -> None:
@@ -212,7 +137,7 @@ def test_old_connections_are_not_used_and_idle_ones_are_bounded(receive, monkeyp
         True,
         False,
     ]
-    monkeypatch.setattr("service.webhooks.sender.AGE_LIMIT", 0.0)
+    monkeypatch.setattr("service.webhooks.wire.AGE_LIMIT", 0.0)
     assert not post(sender, receiver.url()).reused
     sender.close()
 
@@ -291,100 +216,6 @@ def test_a_connect_that_gets_no_reply_ends_in_time(hasty) -> None:
             filler.close()
     assert (outcome.status, outcome.error_class) == (None, "connect_timeout")
     assert outcome.timings.total < 1500
-
-
-def test_a_large_body_is_read_to_the_limit_and_kept_in_part(sender, receive) -> None:
-    sent = 0
-
-    def flood(connection: socket.socket, received: object) -> bool:
-        nonlocal sent
-        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-        while True:
-            sent += connection.send(b"x" * 65536)
-
-    receiver = receive(flood)
-    outcome = post(sender, receiver.url())
-    assert (outcome.status, outcome.error_class) == (200, None)
-    assert outcome.body == "x" * 4096
-    receiver.close()
-    assert sent < 50_000_000  # what the kernel's buffers took in, not what we read
-
-
-@pytest.mark.parametrize("size", [65536, 65537, 10**12])
-def test_a_body_of_known_length_keeps_the_connection_up_to_the_limit(sender, receive, size: int) -> None:
-    def script(connection: socket.socket, received: object) -> bool:
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + b"y" * min(size, 70000))
-        return True
-
-    receiver = receive(script)
-    outcomes = [post(sender, receiver.url()) for _ in range(2)]
-    assert [outcome.status for outcome in outcomes] == [200, 200]
-    assert outcomes[1].reused is (size <= 65536)
-
-
-def test_chunks_are_joined_and_the_connection_kept(sender, receive) -> None:
-    def script(connection: socket.socket, received: object) -> bool:
-        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-        for part in (head, b"3;ext=1\r\nab", b"c\r\n", b"A\r\n0123456789\r", b"\n0\r\nTrailer: x\r\n\r\n"):
-            connection.sendall(part)
-            time.sleep(0.005)
-        return True
-
-    receiver = receive(script)
-    outcomes = [post(sender, receiver.url()) for _ in range(2)]
-    assert [outcome.body for outcome in outcomes] == ["abc0123456789"] * 2
-    assert outcomes[1].reused
-
-
-def test_a_chunk_that_claims_to_be_huge_is_read_to_the_limit(sender, receive) -> None:
-    receiver = receive(raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFF\r\n" + b"z" * 100_000))
-    outcome = post(sender, receiver.url())
-    assert (outcome.status, outcome.error_class, outcome.body) == (200, None, "z" * 4096)
-
-
-def test_a_compressed_bomb_stays_packed(sender, receive) -> None:
-    import gzip
-
-    bomb = gzip.compress(b"\0" * 10_000_000)
-    receiver = receive(answer(body=bomb, headers="Content-Encoding: gzip\r\n"))
-    assert len(post(sender, receiver.url()).body) <= 4096
-
-
-@pytest.mark.parametrize(
-    "reply",
-    [
-        b"SSH-2.0-OpenSSH_9.6\r\n",
-        b"\x15\x03\x01\x00\x02\x02\x50",
-        b"HTTP/2 200\r\n\r\n",
-        b"HTTP/1.1 OK\r\n\r\n",
-        b"HTTP/1.1 2000 OK\r\n\r\n",
-        b"HTTP/1.1 600 No\r\n\r\n",
-        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nX: \0\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
-        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 40_000 + b"\r\n\r\n",
-        b"HTTP/1.1 100 Continue\r\n\r\n" * 10,
-    ],
-)
-def test_garbage_is_a_protocol_error(sender, receive, reply: bytes) -> None:
-    outcome = post(sender, receive(raw(reply, wait=0.05)).url())
-    assert outcome.error_class == "protocol"
-
-
-@pytest.mark.parametrize(
-    "reply",
-    [
-        b"HTTP/1.1 202 Accepted\r\nContent-Length: 100\r\n\r\ncut",
-        b"HTTP/1.1 202 Accepted\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ncut",
-        b"HTTP/1.1 202\r\n\r\ncut",
-        b"HTTP/1.1 202 Accepted\n\ncut",
-        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 202 Accepted\r\nContent-Length: 3\r\n\r\ncut",
-    ],
-)
-def test_a_status_stands_although_the_body_is_cut_short(sender, receive, reply: bytes) -> None:
-    outcome = post(sender, receive(raw(reply)).url())
-    assert (outcome.status, outcome.error_class, outcome.body) == (202, None, "cut")
 
 
 @pytest.mark.parametrize("before", [b"", b"HTTP/1.1 20"])
@@ -471,40 +302,6 @@ def test_the_record_is_bounded_and_fit_for_the_database(sender, receive) -> None
     assert len(outcome.headers) == 40
     assert max(len(value) for value in outcome.headers.values()) == 256
     assert outcome.body == "a\ufffdb\ufffd"
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("X-Bad", "a\r\nX-Injected: 1"),
-        ("X-Bad", "a\nb"),
-        ("X-Bad", "☂"),
-        ("X Bad", "a"),
-        ("X-Bad:", "a"),
-        ("Host", "victim"),
-        ("Content-Length", "0"),
-        ("transfer-encoding", "chunked"),
-    ],
-)
-def test_headers_that_may_not_be_sent(sender, name: str, value: str) -> None:
-    with pytest.raises(ValueError):
-        sender.send(OutboundRequest("http://127.0.0.1:9/", b"", {name: value}))
-
-
-def test_retry_after_in_seconds_and_as_a_date(sender, receive) -> None:
-    soon = email.utils.formatdate(time.time() + 120, usegmt=True)
-    for value, low, high in (("30", 30, 30), ("999999", 3600, 3600), (soon, 115, 120)):
-        receiver = receive(answer("503 Busy", headers=f"Retry-After: {value}\r\n"))
-        assert low <= (post(sender, receiver.url()).retry_after or 0) <= high
-
-
-@pytest.mark.parametrize("value", ["", "-5", "soon", "1.5", "²", "Mon, 99 Foo 2020 00:00:00 GMT", "9" * 4000])
-def test_a_nonsense_retry_after_never_breaks(value: str) -> None:
-    assert parse_retry_after(value, 0.0) in (None, 3600.0)
-
-
-def test_a_date_gone_by_means_at_once() -> None:
-    assert parse_retry_after("Thu, 01 Jan 1970 00:00:10 GMT", 1000.0) == 0.0
 
 
 def test_tls_verifies_the_name_of_the_url_not_the_address(receive, authority) -> None:

@@ -54,9 +54,10 @@ broker_transport_options = {
     "sep": ":",
     "global_keyprefix": "carillon:broker:",
 }
-redis_socket_timeout = 5
+# A result that cannot be stored is not waited for: SQL has it.
+redis_socket_timeout = 2
 redis_socket_connect_timeout = 2
-redis_retry_on_timeout = True
+redis_retry_on_timeout = False
 result_backend_transport_options = {"global_keyprefix": "carillon:results:", "retry_policy": {"timeout": 5.0}}
 # Long enough for a rescue to find the result of a job whose end could not be written.
 result_expires = 3600

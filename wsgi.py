@@ -18,6 +18,7 @@ if os.environ.get("SOCKETIO_ASYNC_MODE", "eventlet") == "eventlet":
 
     patch_psycopg()
 
+import resource
 import signal
 import sys
 from types import FrameType
@@ -26,6 +27,8 @@ from service import create_app
 from service.realtime import realtime
 from service.settings import Settings
 from tasks import load_job_types
+
+MAXIMUM_CONNECTIONS = 20_000
 
 settings = Settings.from_env()
 load_job_types()
@@ -42,7 +45,14 @@ def main() -> None:
     signal.signal(signal.SIGINT, _stop)
     with app.app_context():
         socketio = realtime().socketio
-    options = {} if settings.async_mode == "eventlet" else {"allow_unsafe_werkzeug": True}
+    # Each socket is a file, and the usual limit of files is a thousand.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    options: dict[str, object] = {"allow_unsafe_werkzeug": True}
+    if settings.async_mode == "eventlet":
+        # A silent connection is given up; a WebSocket is never silent for so long, because it is pinged.
+        silence = (settings.ping_interval + settings.ping_timeout) / 1000
+        options = {"max_size": MAXIMUM_CONNECTIONS, "socket_timeout": silence}
     socketio.run(app, host=settings.host, port=settings.port, **options)
 
 

@@ -25,6 +25,8 @@ def create_app(settings: Settings, *, serves: bool = True) -> Flask:
         # A connection beyond the pool would be opened, taught its statements and closed for each request of a rush.
         "max_overflow": 0,
         "pool_timeout": 5,
+        # Errors are logged; e-mail addresses and hashes are not.
+        "hide_parameters": True,
         "pool_use_lifo": True,
         "connect_args": {
             "connect_timeout": 3,

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from flask import request
 
 from service.errors import BodyTooLarge, MalformedRequest, ValidationFailed, WrongContentType
+from service.text import is_storable_json
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 # Deeper than any real payload; the parser itself would give up near a thousand, with a RecursionError.
 MAXIMUM_DEPTH = 64
+# A batch of a thousand jobs with fifty values each fits.
+MAXIMUM_VALUES = 60_000
+# What anybody may send without an account.
+ACCOUNT_PATHS = "/api/auth/"
+ACCOUNT_BODY_BYTES = 16_384
 
 
 class ReadsChunks:
@@ -38,6 +43,8 @@ def check_body() -> None:
     if request.method not in {"POST", "PUT", "PATCH", "DELETE"}:
         return
     limit = request.max_content_length or 0
+    if request.path.startswith(ACCOUNT_PATHS):
+        limit = min(limit, ACCOUNT_BODY_BYTES)
     if (request.content_length or 0) > limit:
         raise BodyTooLarge
     body = request.get_data()
@@ -52,26 +59,15 @@ def check_body() -> None:
         document = request.get_json()
     except RecursionError:
         raise MalformedRequest("The JSON is nested too deeply.") from None
-    text = body.decode("utf-8", "replace")
-    if "\\u0000" in text:
-        raise ValidationFailed("Text may not hold the NUL character.")
-    # JSON can write half of a surrogate pair, which neither UTF-8 nor PostgreSQL can hold.
-    if "\\ud" in text.lower() and not _is_encodable(document):
-        raise ValidationFailed("Text may not hold half a character.")
-    if _depth(document) > MAXIMUM_DEPTH:
-        raise MalformedRequest("The JSON is nested too deeply.")
+    _measure(document)
+    # Only an escape can bring in what cannot be stored.
+    if b"\\u" in body and not is_storable_json(document):
+        raise ValidationFailed("Text may not hold the NUL character or half of a character.")
 
 
-def _is_encodable(document: Any) -> bool:
-    try:
-        json.dumps(document, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _depth(document: Any) -> int:
-    depth, level = 0, [document]
+def _measure(document: Any) -> None:
+    """Refuse (MalformedRequest) what is too deep, or has so many values that checking each would hold up everybody."""
+    depth, count, level = 0, 0, [document]
     while level:
         depth += 1
         below: list[Any] = []
@@ -80,5 +76,7 @@ def _depth(document: Any) -> int:
                 below.extend(value.values())
             elif isinstance(value, list):
                 below.extend(value)
+        count += len(below)
+        if depth > MAXIMUM_DEPTH or count > MAXIMUM_VALUES:
+            raise MalformedRequest("The JSON is nested too deeply or holds too many values.")
         level = below
-    return depth

@@ -98,7 +98,11 @@ def transaction(*, is_single: bool = False) -> Iterator[Session]:
 
 @contextmanager
 def _autocommitting(session: Session) -> Iterator[None]:
-    """A connection for `fetch_all` on which each statement is a transaction of its own."""
+    """A connection for `fetch_all` on which each statement is a transaction of its own; the session keeps none."""
+    if session.in_transaction():
+        # What was read before holds a connection: a rush of requests that wait for a second one would starve the pool.
+        assert not (session.new or session.dirty or session.deleted)
+        session.rollback()
     with db.engine.connect() as connection:
         driver: Any = connection.connection.driver_connection
         # Past SQLAlchemy, whose change of isolation level costs the round trip that this is to spare.
@@ -125,6 +129,9 @@ class _Prepared(NamedTuple):
     prepare: str
     execute: str
 
+
+# Prepared twice, not prepared, or prepared for a table that has changed since: a new connection knows better.
+STALE_PLANS = frozenset({"42P05", "26000", "0A000"})
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 
@@ -162,11 +169,15 @@ def fetch_all(statement: str, parameters: Mapping[str, Any]) -> Sequence[Row]:
     except psycopg2.Error as error:
         dialect = connection.dialect
         is_gone = dialect.is_disconnect(error, raw, None)
-        if is_gone:
+        if is_gone or error.pgcode in STALE_PLANS:
             connection.invalidate(error)
         raise DBAPIError.instance(
             statement, None, error, psycopg2.Error, connection_invalidated=is_gone, dialect=dialect
         ) from error
+    except BaseException:
+        # A time limit may strike between a statement's preparation and the note of it.
+        connection.invalidate()
+        raise
 
 
 def fetch_one(statement: str, parameters: Mapping[str, Any]) -> Row | None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import structlog
 from celery.backends.redis import RedisBackend
+from redis.exceptions import RedisError
+
+log = structlog.get_logger(__name__)
 
 
 class ResultBackend(RedisBackend):  # type: ignore[misc]  # Celery publishes no types
@@ -22,7 +26,11 @@ class ResultBackend(RedisBackend):  # type: ignore[misc]  # Celery publishes no 
     ) -> Any:
         meta = self._get_result_meta(result=result, state=state, traceback=traceback, request=request)
         meta["task_id"] = task_id
-        self._set_with_state(self.get_key_for_task(task_id), self.encode(meta), state)
+        try:
+            self._set(self.get_key_for_task(task_id), self.encode(meta))
+        except (RedisError, OSError) as error:
+            # Raised, it would make Celery take a job that succeeded for one that failed.
+            log.warning("result_not_stored", task_id=task_id, error=str(error))
         return result
 
     def _set(self, key: Any, value: Any, expires: int | None = None) -> None:

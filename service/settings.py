@@ -273,6 +273,9 @@ def _derive(parsed: dict[str, Any]) -> None:
 def _check(settings: Settings) -> None:
     if len(settings.secret_key) < MINIMUM_SECRET_LENGTH:
         raise SettingsError(f"SECRET_KEY must have {MINIMUM_SECRET_LENGTH} characters or more")
+    is_public = settings.host not in {"127.0.0.1", "localhost", "::1"}
+    if settings.secret_key == DEVELOPMENT_SECRET and is_public:
+        raise SettingsError("SECRET_KEY must be set where HOST is not the loopback address: the default one is public")
     if not settings.is_production:
         return
     if settings.secret_key == DEVELOPMENT_SECRET:

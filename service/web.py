@@ -7,9 +7,11 @@ import json
 import pkgutil
 import re
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import marshmallow as ma
 import structlog
 from flask import Flask, Response, g, jsonify, redirect, request
 from flask.json.provider import DefaultJSONProvider
@@ -38,6 +40,12 @@ log = structlog.get_logger(__name__)
 
 RETRY_AFTER_SECONDS = 2
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# What the page of the API documents needs, and nothing from elsewhere.
+CONTENT_POLICY = (
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'; "
+    "base-uri 'none'; form-action 'none'"
+)
+MAXIMUM_MESSAGES = 100
 ROOMS = Path(__file__).parent
 
 
@@ -49,8 +57,24 @@ class JsonProvider(DefaultJSONProvider):
     ensure_ascii = False
 
 
+class ErrorSchema(ma.Schema):
+    """What every error answers."""
+
+    code = ma.fields.String(required=True, metadata={"description": "A stable word"})
+    message = ma.fields.String(required=True)
+    status = ma.fields.Integer(required=True)
+    errors = ma.fields.Dict(
+        keys=ma.fields.String(),
+        values=ma.fields.List(ma.fields.String()),
+        metadata={"description": "Messages by field"},
+    )
+    requestId = ma.fields.String(required=True, allow_none=True)
+
+
 class DocumentedApi(Api):  # type: ignore[misc]  # flask-smorest publishes no types
     """flask-smorest without its error answers: ours have one shape."""
+
+    ERROR_SCHEMA = ErrorSchema
 
     def _register_error_handlers(self) -> None:
         pass
@@ -129,13 +153,19 @@ def _name_request() -> None:
 
 
 def _check_query() -> None:
-    if b"%00" in request.query_string:
+    if b"%00" in request.query_string or b"\0" in request.query_string or "\0" in request.path:
         raise ValidationFailed("Text may not hold the NUL character.")
 
 
 def _finish_answer(response: Response) -> Response:
     response.headers["X-Request-ID"] = g.get("request_id", "")
     response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["X-Frame-Options"] = "DENY"
+    response.headers["Referrer-Policy"] = "no-referrer"
+    response.headers["Content-Security-Policy"] = CONTENT_POLICY
+    if not request.path.startswith("/api/docs"):
+        # Answers hold tokens, secrets and people's data.
+        response.headers.setdefault("Cache-Control", "no-store")
     return response
 
 
@@ -177,7 +207,8 @@ def _answer_http_exception(error: HTTPException) -> Response:
 
 def _of_all_locations(messages: Mapping[str, Any]) -> dict[str, list[str]]:
     """webargs groups messages by where the field stood (json, query); clients know their fields."""
-    return {field: texts for location in messages.values() for field, texts in flatten_messages(location).items()}
+    found = (item for location in messages.values() for item in flatten_messages(location).items())
+    return dict(islice(found, MAXIMUM_MESSAGES))
 
 
 def _answer_unavailable(error: Exception) -> Response:

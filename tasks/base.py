@@ -16,9 +16,10 @@ from service.database import db
 from service.jobs.errors import JobCancelled, LeaseLost, PermanentError
 from service.jobs.lifecycle import stop_job
 from service.jobs.registry import JobType, all_job_types
+from service.text import is_storable_json
 from tasks.application import in_application
 from tasks.context import JobContext
-from tasks.lease import Attempt, attempt_of, forget, until_written
+from tasks.lease import Attempt, attempt_of, until_written
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +41,6 @@ class JobTask(Task):  # type: ignore[misc]  # Celery publishes no types
             with in_application():
                 return self._run(attempt)
         finally:
-            forget(self.request.id)
             # Whatever the body left open must not reach the next one.
             _leave_no_session()
             structlog.contextvars.unbind_contextvars("job_id", "attempt")
@@ -79,9 +79,11 @@ def _leave_no_session() -> None:
 
 def _serializable(result: Any) -> Any:
     try:
-        return json.loads(json.dumps(result, allow_nan=False))
+        if not is_storable_json(result):
+            raise PermanentError("The result holds text that cannot be stored.", code="invalid_result")
     except (TypeError, ValueError) as error:
         raise PermanentError(f"The result is no JSON: {error}", code="invalid_result") from None
+    return result
 
 
 def register_job_tasks(app: Celery) -> None:

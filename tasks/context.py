@@ -14,7 +14,8 @@ from service.events import JobProgressed, publish
 from service.jobs.actions import add_logs
 from service.jobs.errors import JobCancelled, LeaseLost
 from service.notifier.channels import webhook
-from tasks.application import in_application
+from service.text import storable
+from tasks.application import flask_app
 from tasks.lease import Attempt, until_written
 from tasks.progress import Report, Reporter
 
@@ -84,9 +85,9 @@ class JobContext:
             "percentage": whole if whole == percentage else percentage,
         }
         if message is not None:
-            report["message"] = message
+            report["message"] = storable(message)
         if detail is not None:
-            report["detail"] = detail
+            report["detail"] = storable(detail)
         if 0 < share < 1:
             elapsed = time.monotonic() - self._started_at
             report["etaSeconds"] = round(elapsed / share - elapsed, 1)
@@ -106,8 +107,7 @@ class JobContext:
         self._line_count += 1
         if self._line_count > MAXIMUM_LINES:
             return
-        # PostgreSQL's text cannot hold the NUL character.
-        text = message.replace("\x00", "\\x00")[:MAXIMUM_LINE_LENGTH]
+        text = storable(message)[:MAXIMUM_LINE_LENGTH]
         self._lines.append((level, text, utcnow()))
         if len(self._lines) >= LINES_AT_ONCE:
             self._keep_lines()
@@ -136,8 +136,8 @@ class JobContext:
             until_written(lambda: add_logs(self.job_id, self.attempt, lines))
 
     def _send(self, report: Report, is_last: bool) -> None:
-        # The thread that sends what was held back has no context of its own.
-        with in_application():
+        # In a context of its own: the thread that sends what was held back has none, the body's session is the body's.
+        with flask_app().app_context():
             # What comes of the job is stored in a moment in place of its last report.
             if not is_last:
                 self._task.update_state(task_id=self._task_id, state="PROGRESS", meta=report)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import cache, lru_cache
 from threading import Event
@@ -14,7 +15,7 @@ import eventlet
 import structlog
 from celery.signals import worker_shutting_down
 from eventlet.greenpool import GreenPool
-from eventlet.queue import Empty, LightQueue
+from eventlet.queue import LightQueue
 from redis.exceptions import RedisError
 
 from service.clock import utcnow
@@ -30,7 +31,7 @@ from service.webhooks.schedule import SCHEDULE, classify, next_delay
 from service.webhooks.sender import OutboundRequest, Sender
 from service.webhooks.signing import sign
 from tasks.application import flask_app
-from tasks.lease import until_written
+from tasks.lease import DATABASE_AWAY, until_written
 
 log = structlog.get_logger(__name__)
 
@@ -54,38 +55,97 @@ def stop_lingering(**_: object) -> None:
     _stopping.set()
 
 
+class _Round:
+    """One run of the delivery task: what it has under way, and what came of it."""
+
+    def __init__(self) -> None:
+        self.outcomes: LightQueue = LightQueue()
+        self.under_way = 0
+
+    def claim(self) -> int:
+        """Begin to send what is due, as far as this process has places; how many."""
+        begun = 0
+        while (free := min(ROWS_AT_ONCE, _posts().free())) > 0:
+            rows = claim_due(free)
+            for row in rows:
+                self.under_way += 1
+                _posts().spawn_n(self._deliver, row)
+            begun += len(rows)
+            if len(rows) < free:
+                break
+        return begun
+
+    def _deliver(self, row: Row) -> None:
+        try:
+            outcome = _attempt(row)
+        except Exception:
+            log.exception("delivery_broken", delivery_id=str(row["id"]))
+            outcome = _broken(row)
+        self.outcomes.put(outcome)
+        self.under_way -= 1
+
+    def record(self) -> None:
+        """Write what comes of the attempts, many at a time, until None comes."""
+        with flask_app().app_context():
+            while (first := self.outcomes.get()) is not None:
+                eventlet.sleep(GATHER_SECONDS)
+                gathered = [first]
+                while not self.outcomes.empty():
+                    following = self.outcomes.get_nowait()
+                    if following is None:
+                        # The end: put back for the outer loop.
+                        self.outcomes.put(None)
+                        break
+                    gathered.append(following)
+                _write(gathered)
+
+
 @celery_app.task(name=DELIVERY_TASK, ignore_result=True)
 def deliver_webhooks() -> None:
     """Send every delivery that is due, and those that become due while it lingers."""
     with flask_app().app_context():
-        outcomes: LightQueue = LightQueue()
-        posts = GreenPool(POSTS_AT_ONCE)
-        recorder = eventlet.spawn(_record, outcomes)
+        this = _Round()
+        recorder = eventlet.spawn(this.record)
         quiet_since = time.monotonic()
         while not _stopping.is_set():
-            if _claim(posts, outcomes):
+            try:
+                begun = this.claim()
+            except DATABASE_AWAY as error:
+                log.warning("claim_postponed", error=str(error).splitlines()[0])
+                begun = 0
+            # Without a place there is no telling whether anything is due.
+            if begun or _posts().free() == 0:
                 quiet_since = time.monotonic()
             if _bell_rings(DELIVERY_TASK):
                 if time.monotonic() - quiet_since < BUSY_SECONDS:
                     eventlet.sleep(GATHER_SECONDS)
             elif time.monotonic() - quiet_since >= LINGER_SECONDS and not _slept_through(DELIVERY_TASK):
                 break
-        posts.waitall()
-        outcomes.put(None)
+        if _stopping.is_set():
+            # The next worker must not be taken for awake.
+            _slept_through(DELIVERY_TASK)
+        while this.under_way:
+            eventlet.sleep(GATHER_SECONDS)
+        this.outcomes.put(None)
         recorder.wait()
 
 
-def _claim(posts: GreenPool, outcomes: LightQueue) -> int:
-    """Begin to send what is due, as far as there are places; how many."""
-    begun = 0
-    while (free := min(ROWS_AT_ONCE, posts.free())) > 0:
-        rows = claim_due(free)
-        for row in rows:
-            posts.spawn_n(_deliver, row, outcomes)
-        begun += len(rows)
-        if len(rows) < free:
-            break
-    return begun
+def _write(gathered: Sequence[Attempted]) -> None:
+    try:
+        until_written(lambda: record_attempts(gathered))
+    except Exception:
+        # One that the database refuses must not take the others along.
+        log.exception("outcomes_not_recorded", count=len(gathered))
+        for each in gathered:
+            try:
+                record_attempts([each])
+            except Exception:
+                log.exception("outcome_not_recorded", delivery_id=each.delivery_id)
+
+
+@cache
+def _posts() -> GreenPool:
+    return GreenPool(POSTS_AT_ONCE)
 
 
 def _bell_rings(task_name: str) -> bool:
@@ -104,25 +164,6 @@ def _slept_through(task_name: str) -> bool:
         return False
 
 
-def _record(outcomes: LightQueue) -> None:
-    """Write what comes of the attempts, many at a time, until None comes."""
-    with flask_app().app_context():
-        while (first := outcomes.get()) is not None:
-            gathered = [first]
-            ends = time.monotonic() + GATHER_SECONDS
-            while (left := ends - time.monotonic()) > 0:
-                try:
-                    following = outcomes.get(timeout=left)
-                except Empty:
-                    break
-                if following is None:
-                    # The end: put back for the outer loop.
-                    outcomes.put(None)
-                    break
-                gathered.append(following)
-            until_written(lambda: record_attempts(gathered))  # noqa: B023 - called at once
-
-
 @celery_app.task(name="tasks.delivery.send_email", ignore_result=True)
 def send_email() -> None:
     """Send every e-mail that is due."""
@@ -131,14 +172,12 @@ def send_email() -> None:
             continue
 
 
-def _deliver(row: Row, outcomes: LightQueue) -> None:
-    try:
-        outcome = _attempt(row)
-    except Exception:
-        # The lease runs out and the delivery is tried again; the count of attempts goes up all the same.
-        log.exception("delivery_broken", delivery_id=str(row["id"]))
-        outcome = _outcome(row, "pending", delay=SCHEDULE[-1])
-    outcomes.put(outcome)
+def _broken(row: Row) -> Attempted:
+    """What could not even be tried, for a key that is gone or a fault of ours: tried again, and in the end failed."""
+    record = {"error_class": "internal_error", "timings": {}}
+    if row["attempts"] >= len(SCHEDULE):
+        return _outcome(row, "failed", record=record)
+    return _outcome(row, "pending", delay=SCHEDULE[row["attempts"]], record=record)
 
 
 def _attempt(row: Row) -> Attempted:

@@ -61,7 +61,6 @@ class Attempt:
 
 
 _attempts: dict[str, Attempt] = {}
-_last_progress: dict[str, Mapping[str, Any] | None] = {}
 _thread: threading.Thread | None = None
 _wanted = threading.Event()
 
@@ -69,8 +68,6 @@ _wanted = threading.Event()
 def hold(task_id: str, row: JobRow) -> None:
     """Hold on to a claimed attempt until `forget`."""
     global _thread  # noqa: PLW0603 - one thread a process
-    # What an earlier task of this process left when its end could not be told.
-    _last_progress.clear()
     _attempts[task_id] = Attempt(row)
     if _thread is None or not _thread.is_alive():
         _thread = threading.Thread(target=_attend, name="lease", daemon=True)
@@ -84,15 +81,8 @@ def attempt_of(task_id: str) -> Attempt | None:
 
 
 def forget(task_id: str) -> None:
-    """The body has ended: its lease still lasts long enough to write that."""
-    attempt = _attempts.pop(task_id, None)
-    if attempt is not None:
-        _last_progress[task_id] = attempt.progress
-
-
-def last_progress(task_id: str) -> Mapping[str, Any] | None:
-    """What an ended attempt last reported; told once."""
-    return _last_progress.pop(task_id, None)
+    """The end of an attempt is written: it needs no lease any more."""
+    _attempts.pop(task_id, None)
 
 
 def _attend() -> None:
@@ -101,13 +91,18 @@ def _attend() -> None:
             _wanted.clear()
             _wanted.wait()
         time.sleep(TICK_SECONDS)
-        now = time.monotonic()
         for attempt in list(_attempts.values()):
-            if attempt.reporter is not None:
-                attempt.reporter.flush_due()
+            # The lease first: a report may hang as long as Redis does.
+            now = time.monotonic()
             if now - attempt.looked_at >= LOOK_SECONDS:
                 attempt.looked_at = now
-                _look_after(attempt, now)
+                try:
+                    _look_after(attempt, now)
+                except Exception:
+                    # The next look may do better; a thread that ended would let every lease run out.
+                    log.exception("lease_not_looked_after", job_id=attempt.job_id)
+            if attempt.reporter is not None:
+                attempt.reporter.flush_due()
 
 
 def _look_after(attempt: Attempt, now: float) -> None:

@@ -50,10 +50,14 @@ class Reporter:
                 self._pending = report
 
     def flush_due(self) -> None:
-        """Send what has waited for its interval."""
-        with self._lock:
+        """Send what has waited for its interval, unless a report is on its way just now."""
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
             if self._pending is not None and self._sent[-1] + INTERVAL_SECONDS <= time.monotonic():
                 self._send_now(self._pending)
+        finally:
+            self._lock.release()
 
     def close(self) -> None:
         """Send what waits, whatever the interval."""

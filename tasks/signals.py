@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 import traceback as traceback_module
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
 import structlog
 from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
 from celery import Task, signals
+from flask import has_app_context
 from redis.exceptions import RedisError
 from sqlalchemy import text
 
@@ -23,9 +25,10 @@ from service.jobs.lifecycle import complete_job, fail_job, lose_attempt, start_j
 from service.operations.workers import note_worker
 from service.queue import job_and_attempt
 from service.redis_client import redis
+from service.text import storable
 from tasks.application import flask_app, in_application
 from tasks.base import JobTask
-from tasks.lease import DATABASE_AWAY, hold, last_progress, until_written
+from tasks.lease import DATABASE_AWAY, attempt_of, forget, hold, until_written
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +45,7 @@ def connect_signals() -> None:
     signals.task_prerun.connect(claim)
     signals.task_success.connect(write_result)
     signals.task_failure.connect(write_failure)
+    signals.task_postrun.connect(let_go)
 
 
 def keep_our_logs(**_: Any) -> None:
@@ -94,7 +98,7 @@ def write_result(sender: Task, result: Any, **_: Any) -> None:
         return
     task_id = sender.request.id
     job_id, attempt = job_and_attempt(task_id)
-    progress = last_progress(task_id)
+    progress = _last_progress(task_id)
     with in_application():
         until_written(lambda: complete_job(job_id, attempt, result, progress))
 
@@ -110,20 +114,38 @@ def write_failure(
     if not isinstance(sender, JobTask):
         return
     job_id, attempt = job_and_attempt(task_id)
+    # A child lives in a context. The parent does not wait for a database: all its children would wait with it, and what
+    # it could not write is found by the rescue.
+    keep_trying = until_written if has_app_context() else _once
     with in_application():
         if isinstance(exception, WorkerLostError):
-            until_written(lambda: lose_attempt(job_id, attempt))
+            keep_trying(lambda: lose_attempt(job_id, attempt))
             return
         error = describe(exception, sender.job_type.permanent)
         text = _traceback_text(exception, traceback)
-        progress = last_progress(task_id)
+        progress = _last_progress(task_id)
         retry_in = exception.delay if isinstance(exception, RetryLater) else None
-        until_written(lambda: fail_job(job_id, attempt, error, text, progress, retry_in=retry_in))
+        keep_trying(lambda: fail_job(job_id, attempt, error, text, progress, retry_in=retry_in))
+
+
+def _once(write: Callable[[], Any]) -> None:
+    write()
+
+
+def _last_progress(task_id: str) -> Mapping[str, Any] | None:
+    # The parent process, which speaks for a child that died, knows none.
+    attempt = attempt_of(task_id)
+    return None if attempt is None else attempt.progress
+
+
+def let_go(task_id: str, **_: Any) -> None:
+    """After everything: the end is written, so the lease need not be renewed any more."""
+    forget(task_id)
 
 
 def describe(exception: BaseException, permanent: tuple[type[Exception], ...]) -> dict[str, Any]:
     """An exception as `{code, message, retryable}`."""
-    message = (str(exception) or type(exception).__name__)[:MAXIMUM_MESSAGE_LENGTH].replace("\x00", "")
+    message = storable(str(exception) or type(exception).__name__)[:MAXIMUM_MESSAGE_LENGTH]
     if isinstance(exception, SoftTimeLimitExceeded | TimeLimitExceeded):
         return {"code": "timeout", "message": "The job took longer than it may.", "retryable": True}
     if isinstance(exception, PermanentError):
@@ -135,6 +157,6 @@ def describe(exception: BaseException, permanent: tuple[type[Exception], ...]) -
 def _traceback_text(exception: BaseException, traceback: TracebackType | None) -> str | None:
     if not isinstance(traceback, TracebackType):
         # The parent process has it as text, in Celery's own words.
-        return str(traceback)[-MAXIMUM_TRACEBACK_LENGTH:] if traceback else None
+        return storable(str(traceback))[-MAXIMUM_TRACEBACK_LENGTH:] if traceback else None
     lines = traceback_module.format_exception(type(exception), exception, traceback)
-    return "".join(lines)[-MAXIMUM_TRACEBACK_LENGTH:].replace("\x00", "")
+    return storable("".join(lines))[-MAXIMUM_TRACEBACK_LENGTH:]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 import ssl
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import quote, quote_plus
@@ -93,6 +94,9 @@ def failures_of(endpoint: Endpoint) -> Iterator[None]:
     except (SQLAlchemyError, psycopg2.Error, pymysql.err.Error, sqlite3.Error, OSError) as error:
         # Without the driver's exception: a traceback would show its text, which may quote anything.
         raise failure_of(error, endpoint) from None
+    except (struct.error, UnicodeError, IndexError):
+        # PyMySQL reads what a stranger's server says with these.
+        raise DatabaseError("The server does not speak the protocol that it should.") from None
 
 
 def failure_of(error: BaseException, endpoint: Endpoint) -> DatabaseFailure:

@@ -10,7 +10,7 @@ from service.pagination import PaginationSchema
 
 _NAME_RULES = [
     validate.Length(1, 200),
-    validate.Regexp(r"(?s).*\S", error="Must not be blank."),
+    validate.Regexp(r"[\s\S]*\S", error="Must not be blank."),
 ]
 
 

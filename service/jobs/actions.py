@@ -54,7 +54,7 @@ def cancel_job(job_id: UUID, reason: str | None = None) -> JobRow:
 RETRY = f"""
 job AS (
     UPDATE jobs SET status = 'queued', error = NULL, progress = NULL, completed_at = NULL, cancel_requested_at = NULL,
-        cancel_reason = NULL, max_attempts = attempt - rescues + retry_limit + 1, dispatched_at = %(now)s,
+        cancel_reason = NULL, rescues = 0, max_attempts = attempt + retry_limit + 1, dispatched_at = %(now)s,
         unique_held = unique_id IS NOT NULL, expires_at = NULL, version = version + 1
     WHERE id = %(id)s AND status IN ('failed', 'cancelled')
     RETURNING {RETURNED})

@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
+from sqlalchemy.exc import DataError
 
 from service.clock import utcnow
 from service.database import after_commit, fetch_all, fetch_one, transaction
@@ -36,18 +37,23 @@ from service.queue import attempt_outcome, depth, enqueue_jobs, queues
 
 log = structlog.get_logger(__name__)
 
-LEASE_SECONDS = 30
+# By the database's clock: workers' clocks differ, and a lease is given on one machine and judged on another.
+LEASE_END = "clock_timestamp() + interval '30 s'"
+# After a restart of PostgreSQL every lease may have run out, and living workers renew theirs within this time.
+RESTART_GRACE = "interval '15 s'"
 # A job whose workers died this often is poison: it fails.
 RESCUE_CAP = 3
 # A message may be on its way, or reserved by a worker, for so long before `relay` takes it for lost.
 RELAY_AFTER_SECONDS = 5
 BATCH = 500
+# At once: a broker that comes back empty beside a million jobs is filled bit by bit.
+MAXIMUM_RELAYED = 5_000
 
 Error = Mapping[str, Any]
 
 START = f"""
 job AS (
-    UPDATE jobs SET status = 'active', attempt = attempt + 1, started_at = %(now)s, lease_expires_at = %(lease)s,
+    UPDATE jobs SET status = 'active', attempt = attempt + 1, started_at = %(now)s, lease_expires_at = {LEASE_END},
         worker = %(worker)s, next_attempt_at = NULL, version = version + 1,
         unique_held = unique_held AND ('active' = ANY(unique_states) OR coalesce(unique_until > %(now)s, false))
     WHERE id = %(id)s AND status = 'queued' AND attempt = %(attempt)s - 1 AND coalesce(expires_at > %(now)s, true)
@@ -63,7 +69,6 @@ def start_job(job_id: UUID, attempt: int, worker: str) -> JobRow | None:
         "attempt": attempt,
         "worker": worker,
         "now": now,
-        "lease": now + timedelta(seconds=LEASE_SECONDS),
     }
     return _only(transition(JobStarted, START, parameters, extra=", payload::text AS payload"))
 
@@ -208,12 +213,12 @@ def renew_lease(job_id: UUID, attempt: int) -> JobRow | None:
     """Hold on to a running attempt for another 30 s; its row, or None when it has been given away."""
     with transaction():
         return fetch_one(
-            """
-            UPDATE jobs SET lease_expires_at = %(lease)s
+            f"""
+            UPDATE jobs SET lease_expires_at = {LEASE_END}
             WHERE id = %(id)s AND attempt = %(attempt)s AND status = 'active'
             RETURNING cancel_requested_at
             """,
-            {"id": str(job_id), "attempt": attempt, "lease": utcnow() + timedelta(seconds=LEASE_SECONDS)},
+            {"id": str(job_id), "attempt": attempt},
         )
 
 
@@ -283,15 +288,16 @@ def relay() -> int:
         now = utcnow()
         parameters = {"queue": queue, "now": now, "overdue": now - timedelta(seconds=RELAY_AFTER_SECONDS)}
         with transaction():
-            overdue = fetch_one(
+            jobs = fetch_one(
                 """
-                SELECT count(*) AS jobs FROM jobs
-                WHERE status = 'queued' AND queue = %(queue)s AND dispatched_at < %(overdue)s
+                SELECT count(*) AS queued, count(*) FILTER (WHERE dispatched_at < %(overdue)s) AS overdue FROM jobs
+                WHERE status = 'queued' AND queue = %(queue)s
                 """,
                 parameters,
             )
-        assert overdue is not None
-        missing = overdue["jobs"] - depth(queue) if overdue["jobs"] else 0
+        assert jobs is not None
+        # All messages are held against all jobs: those of young jobs must not pass for those of old ones.
+        missing = min(jobs["overdue"], jobs["queued"] - depth(queue), MAXIMUM_RELAYED) if jobs["overdue"] else 0
         if missing <= 0:
             continue
         with transaction():
@@ -309,17 +315,27 @@ def rescue() -> int:
     """
     with transaction():
         expired = fetch_all(
-            """
-            SELECT id, attempt FROM jobs WHERE status = 'active' AND lease_expires_at < %(now)s
+            f"""
+            SELECT id, attempt FROM jobs WHERE status = 'active' AND lease_expires_at < clock_timestamp()
+                AND pg_postmaster_start_time() + {RESTART_GRACE} < clock_timestamp()
             ORDER BY lease_expires_at LIMIT %(batch)s
             """,
-            {"now": utcnow(), "batch": BATCH},
+            {"batch": BATCH},
         )
     for job in expired:
-        job_id, attempt = UUID(str(job["id"])), job["attempt"]
-        state, outcome = attempt_outcome(job_id, attempt)
-        if state == "SUCCESS":
-            complete_job(job_id, attempt, outcome)
-        else:
-            lose_attempt(job_id, attempt)
+        try:
+            _rescue_one(UUID(str(job["id"])), job["attempt"])
+        except DataError:
+            # One whose result the database refuses must not stand in the way of the others.
+            log.exception("result_refused", job_id=str(job["id"]))
+            error = {"code": "invalid_result", "message": "The result cannot be stored.", "retryable": False}
+            fail_job(UUID(str(job["id"])), job["attempt"], error)
     return len(expired)
+
+
+def _rescue_one(job_id: UUID, attempt: int) -> None:
+    state, outcome = attempt_outcome(job_id, attempt)
+    if state == "SUCCESS":
+        complete_job(job_id, attempt, outcome)
+    else:
+        lose_attempt(job_id, attempt)

@@ -64,7 +64,7 @@ class Job(Base):
     timeout: Mapped[int]
     worker: Mapped[str | None] = mapped_column(Text)
     unique_key: Mapped[str | None] = mapped_column(Text)
-    # A digest of tenant, type and key; at most one job that holds it.
+    # A digest of user, type and key; at most one job that holds it.
     unique_id: Mapped[UUID | None]
     unique_held: Mapped[bool] = mapped_column(default=False)
     # The statuses in which the job holds its key, and the time until which it does in any status.

@@ -206,6 +206,13 @@ class SubmissionSchema(ma.Schema):
 class BatchSchema(ma.Schema):
     """Jobs to be run, all or none."""
 
+    @ma.pre_load
+    def _not_too_many(self, data: Any, **_: Any) -> Any:
+        # Before each is looked at: a million wrong ones would make a million messages.
+        if isinstance(data, dict) and isinstance(data.get("jobs"), list) and len(data["jobs"]) > MAXIMUM_BATCH:
+            raise ma.ValidationError({"jobs": [f"Length must be between 1 and {MAXIMUM_BATCH}."]})
+        return data
+
     jobs = ma.fields.List(ma.fields.Nested(SubmissionSchema), required=True, validate=validate.Length(1, MAXIMUM_BATCH))
 
 
@@ -223,7 +230,11 @@ class IdempotencySchema(ma.Schema):
 
         unknown = ma.EXCLUDE
 
-    idempotency_key = ma.fields.String(data_key="Idempotency-Key", load_default=None, validate=validate.Length(1, 255))
+    idempotency_key = ma.fields.String(
+        data_key="Idempotency-Key",
+        load_default=None,
+        validate=validate.Regexp(r"[\x20-\x7e]{1,255}\Z", error="Must be 1 to 255 printable ASCII characters."),
+    )
 
 
 class CancelSchema(ma.Schema):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
@@ -108,14 +108,13 @@ def submit_jobs(
     """
     now = utcnow()
     records = [
-        _record(submission, user_id, organization_id, now, _place(number, submissions))
-        for number, submission in enumerate(submissions)
+        _record(submission, user_id, now, _place(number, submissions)) for number, submission in enumerate(submissions)
     ]
     # Where nothing is looked up between, the insertion is all there is to the transaction.
     is_plain = idempotency_key is None and all(submission.unique is None for submission in submissions)
     with transaction(is_single=is_plain):
         if idempotency_key is not None:
-            body_hash = hashlib.sha256(repr(submissions).encode()).digest()
+            body_hash = hashlib.sha256(json.dumps([_given_fields(each) for each in submissions]).encode()).digest()
             first = idempotency.claim(user_id, idempotency_key, body_hash, [record["id"] for record in records], now)
             if first is not None:
                 return [Accepted(row, "replayed") for row in first]
@@ -146,11 +145,17 @@ def _stands_for(record: dict[str, Any], submission: Submission, scope: Mapping[s
             return Accepted(rows[0], "new")
 
 
+def _given_fields(submission: Submission) -> dict[str, str]:
+    """What was said of a job, and only that: a version that knows more options must not find another body."""
+    said = ((each.name, getattr(submission, each.name), each.default) for each in fields(submission))
+    return {name: repr(value) for name, value, default in said if value != default}
+
+
 def _place(number: int, submissions: Sequence[Submission]) -> str:
     return "" if len(submissions) == 1 else f"jobs.{number}."
 
 
-def _record(submission: Submission, user_id: UUID, organization_id: UUID, now: datetime, place: str) -> dict[str, Any]:
+def _record(submission: Submission, user_id: UUID, now: datetime, place: str) -> dict[str, Any]:
     try:
         kind = get_job_type(submission.type)
         _check_payload(kind, submission.payload, user_id)
@@ -182,7 +187,7 @@ def _record(submission: Submission, user_id: UUID, organization_id: UUID, now: d
         "timeout": _given(submission.timeout, kind.timeout or current_settings().job_timeout_minutes * 60),
         "scheduled_at": begins.isoformat() if waits else None,
         "expires_at": None if expires_in is None else (begins + timedelta(seconds=expires_in)).isoformat(),
-        **({} if unique is None else unique.columns(unique_id(organization_id, kind.name, unique.key), now)),
+        **({} if unique is None else unique.columns(unique_id(user_id, kind.name, unique.key), now)),
     }
 
 

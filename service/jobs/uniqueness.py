@@ -57,9 +57,9 @@ class Unique:
         }
 
 
-def unique_id(organization_id: UUID, job_type: str, key: str) -> UUID:
-    """The digest that stands for a key of a type within a tenant."""
-    text = json.dumps([str(organization_id), job_type, key])
+def unique_id(user_id: UUID, job_type: str, key: str) -> UUID:
+    """The digest that stands for a user's key of a type: by it nobody learns of other people's jobs or changes them."""
+    text = json.dumps([str(user_id), job_type, key])
     return UUID(bytes=hashlib.sha256(text.encode()).digest()[:16])
 
 

@@ -10,7 +10,7 @@ from service.pagination import PageArguments, PaginationSchema
 
 _NAME_RULES = [
     validate.Length(1, 200),
-    validate.Regexp(r"(?s).*\S", error="Must not be blank."),
+    validate.Regexp(r"[\s\S]*\S", error="Must not be blank."),
 ]
 _PATH_RULES = validate.Length(1, 4096)
 _ABOUT_PATH = {"description": "Absolute path of the folder, below one that this installation allows"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from flask import Flask, current_app
 from flask_socketio import SocketIO
@@ -36,11 +36,30 @@ def serve_sockets(app: Flask, settings: Settings) -> None:
         ping_interval=settings.ping_interval / 1000,
         ping_timeout=settings.ping_timeout / 1000,
         max_http_buffer_size=MAXIMUM_MESSAGE_BYTES,
+        # One event of a socket after the other: many at once would pass its limits side by side.
+        async_handlers=False,
     )
+    _refuse_reserved_events(socketio)
     gateway = Gateway(app, socketio, settings.redis_url)
     namespace = DefaultNamespace(app, socketio, gateway)
     app.extensions["carillon_realtime"] = Realtime(socketio, namespace)
     namespace.register()
+
+
+# Words of the protocol's own. The server hands an event that is named so to the handler of the real thing, and with
+# it a client could change who it is, or be forgotten by whoever watches its token.
+RESERVED_EVENTS = frozenset({"connect", "disconnect", "connect_error", "message", "*"})
+
+
+def _refuse_reserved_events(socketio: SocketIO) -> None:
+    dispatch = socketio.server._handle_event
+
+    def guarded(eio_sid: str, namespace: str, id: Any, data: Any) -> Any:
+        if isinstance(data, list) and data and isinstance(data[0], str) and data[0] not in RESERVED_EVENTS:
+            return dispatch(eio_sid, namespace, id, data)
+        return None
+
+    socketio.server._handle_event = guarded
 
 
 def realtime() -> Realtime:

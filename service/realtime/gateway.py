@@ -38,6 +38,8 @@ class _Followed:
     def __init__(self) -> None:
         self.sockets = 0
         self.last: EventId | None = None
+        # Whether `last` was looked up: an unknown place in the log is not an empty log.
+        self.has_begun = False
         self.lock = threading.RLock()
         self.ready = threading.Event()
 
@@ -52,6 +54,7 @@ class Gateway:
         self._own_channel = f"carillon:gateway:{new_id()}"
         self._users: dict[str, _Followed] = {}
         self._lock = threading.Lock()
+        self._command_lock = threading.Lock()
         self._pubsub: PubSub | None = None
         self._heard_at = time.monotonic()
         self._listens = False
@@ -62,8 +65,18 @@ class Gateway:
         Returns the number of the last event it has now, None where the log is empty or away.
         """
         followed = self.follow(user_id)
+        try:
+            return self._join(followed, sid, user_id, last_event_id, resumes=resumes)
+        except BaseException:
+            self.unfollow(user_id)
+            raise
+
+    def _join(
+        self, followed: _Followed, sid: str, user_id: str, last_event_id: EventId | None, *, resumes: bool
+    ) -> EventId | None:
         is_ready = followed.ready.wait(FOLLOW_SECONDS)
         with followed.lock:
+            followed.has_begun = True
             missed = self._missed(user_id, last_event_id, followed) if is_ready and last_event_id else None
             for event in missed or ():
                 self._speak(event, only_to=sid)
@@ -97,7 +110,7 @@ class Gateway:
                 self._socketio.start_background_task(self._listen)
                 self._socketio.start_background_task(self._beat)
         if is_new:
-            self._command("subscribe", user_id)
+            self._synchronize(user_id)
         return followed
 
     def unfollow(self, user_id: str) -> None:
@@ -108,17 +121,22 @@ class Gateway:
             if followed.sockets:
                 return
             del self._users[user_id]
-        self._command("unsubscribe", user_id)
+        self._synchronize(user_id)
 
-    def _command(self, verb: str, user_id: str) -> None:
-        pubsub = self._pubsub
-        if pubsub is None:
-            # Away: the reconnection subscribes to all who are followed then.
-            return
-        try:
-            getattr(pubsub, verb)(channel_of(user_id))
-        except (RedisError, OSError) as error:
-            log.warning("gateway_command_failed", verb=verb, error=str(error))
+    def _synchronize(self, user_id: str) -> None:
+        """Subscribe to a user or not, by what holds when the command is sent: two of them may have crossed."""
+        with self._command_lock:
+            pubsub = self._pubsub
+            if pubsub is None:
+                # Away: the reconnection subscribes to all who are followed then.
+                return
+            try:
+                if user_id in self._users:
+                    pubsub.subscribe(channel_of(user_id))
+                else:
+                    pubsub.unsubscribe(channel_of(user_id))  # type: ignore[no-untyped-call]  # redis-py's own gap
+            except (RedisError, OSError) as error:
+                log.warning("gateway_command_failed", user_id=user_id, error=str(error))
 
     def _beat(self) -> None:
         while True:
@@ -174,10 +192,14 @@ class Gateway:
     def _begin(self, user_id: str, followed: _Followed) -> None:
         """The subscription stands: from here on nothing is missed; what was missed before it is read."""
         with followed.lock:
-            if followed.last is None:
-                followed.last = head(user_id)
-            else:
+            if followed.last is not None:
                 self._catch_up(user_id, followed)
+            else:
+                followed.last = head(user_id)
+                if followed.has_begun and followed.last is not None:
+                    # The log was empty, or away, when the sockets joined: something has come to it since.
+                    self._socketio.emit("resumed", {"recovered": False}, to=user_room(user_id))
+            followed.has_begun = True
             followed.ready.set()
 
     def _deliver(self, user_id: str, followed: _Followed, event: Event) -> None:

@@ -39,6 +39,8 @@ AUTHENTICATE_SECONDS = 10
 EXPIRY_WARNING_SECONDS = 60
 SWEEP_SECONDS = 1.0
 MAXIMUM_SUBSCRIPTIONS = 500
+EVENTS_AT_ONCE = 100.0
+EVENTS_A_SECOND = 20.0
 
 
 @dataclass
@@ -50,6 +52,18 @@ class Session:
     # job id → the owner whose events bring it
     subscriptions: dict[str, str] = field(default_factory=dict)
     warned: bool = False
+    # Events it may still send at once; they come back at a steady rate.
+    events_left: float = EVENTS_AT_ONCE
+    refilled_at: float = field(default_factory=time.monotonic)
+
+    def spend(self) -> None:
+        """Count an event of the client; raises RateLimited for one that sends too many."""
+        now = time.monotonic()
+        back = (now - self.refilled_at) * EVENTS_A_SECOND
+        self.events_left, self.refilled_at = min(EVENTS_AT_ONCE, self.events_left + back), now
+        if self.events_left < 1:
+            raise RateLimited(retry_after=1)
+        self.events_left -= 1
 
 
 Handler = Callable[..., dict[str, Any]]
@@ -79,6 +93,9 @@ class DefaultNamespace:
         self._socketio.on_event("unsubscribe:job", self._acknowledged(self._unsubscribe))
 
     def _connect(self, auth: Any = None) -> None:
+        if request.sid in self._sessions:  # type: ignore[attr-defined]
+            # Only a client that emits "connect" as an event of its own comes here again.
+            return
         session = self._sessions[request.sid] = Session(connected_at=time.time())  # type: ignore[attr-defined]
         if not self._sweeps:
             self._sweeps = True
@@ -122,14 +139,19 @@ class DefaultNamespace:
         """Turn what a handler returns or raises into the acknowledgement of its event."""
 
         @wraps(handler)
-        def handle(data: Any = None) -> dict[str, Any]:
+        def handle(data: Any = None, *_more: Any) -> dict[str, Any]:
+            failure: CarillonError
             try:
+                self._session().spend()
                 return {"ok": True, **handler(request.sid, self._session(), data)}  # type: ignore[attr-defined]
             except CarillonError as error:
                 failure = error
             except SQLAlchemyError as error:
                 log.warning("dependency_unavailable", error=type(error).__name__)
                 failure = ServiceUnavailable()
+            except Exception:
+                log.exception("socket_event_failed")
+                failure = CarillonError("Something went wrong on our side.")
             return {"ok": False, "error": error_json(failure, str(new_id()))}
 
         return handle
@@ -153,6 +175,9 @@ class DefaultNamespace:
             raise RateLimited(f"A socket may follow {MAXIMUM_SUBSCRIPTIONS} jobs.")
         row = visible_job(UUID(job_id), session.identity)
         if job_id not in session.subscriptions:
+            if self._sessions.get(sid) is not session:
+                # It left while the job was read.
+                raise NotAuthenticated
             owner = str(row["user_id"])
             session.subscriptions[job_id] = owner
             self._gateway.follow(owner)
@@ -173,17 +198,23 @@ class DefaultNamespace:
         """Disconnects who does not authenticate in time, and whose token has run out in spite of a warning."""
         while True:
             self._socketio.sleep(SWEEP_SECONDS)
-            now = time.time()
-            for sid, session in list(self._sessions.items()):
-                if session.identity is None:
-                    ends = session.connected_at + AUTHENTICATE_SECONDS
-                else:
-                    ends = session.identity.expires_at
-                    if now >= ends - EXPIRY_WARNING_SECONDS and not session.warned:
-                        session.warned = True
-                        self._socketio.emit("auth:expiring", {"expiresInSeconds": max(0, int(ends - now))}, to=sid)
-                if now >= ends:
-                    self._socketio.server.disconnect(sid)
+            try:
+                self._sweep_once(time.time())
+            except Exception:
+                # Tokens must go on running out.
+                log.exception("sweep_failed")
+
+    def _sweep_once(self, now: float) -> None:
+        for sid, session in list(self._sessions.items()):
+            if session.identity is None:
+                ends = session.connected_at + AUTHENTICATE_SECONDS
+            else:
+                ends = session.identity.expires_at
+                if now >= ends - EXPIRY_WARNING_SECONDS and not session.warned:
+                    session.warned = True
+                    self._socketio.emit("auth:expiring", {"expiresInSeconds": max(0, int(ends - now))}, to=sid)
+            if now >= ends:
+                self._socketio.server.disconnect(sid)
 
 
 def _job_id(data: Any) -> str:

@@ -123,6 +123,23 @@ def test_a_redis_that_comes_back_empty_loses_no_queued_job(
     assert all(platform.records.executions(job_id) == [(1, "completed")] for job_id in job_ids)
 
 
+def test_a_redis_that_hangs_while_a_job_ends_does_not_make_it_fail(
+    platform: Platform, person: Person, receiver: Receiver
+) -> None:
+    person.add_webhook(receiver.url)
+    job_id = person.submit(payload={"steps": 2, "sleepMs": 1000}, retryLimit=0)
+    person.await_status(job_id, "active")
+    redis = platform.stack.redis
+    assert redis is not None
+    redis.freeze()
+    try:
+        # Long enough for the body to end and for the first writes to Redis to be given up.
+        until(lambda: platform.records.statuses([job_id])["completed"] == 1, "the end in SQL, without Redis", 30)
+    finally:
+        redis.thaw()
+    assert_all_finished_once(platform, person, receiver, [job_id])
+
+
 def test_a_postgres_that_is_restarted_under_load_loses_no_accepted_job(
     platform: Platform, person: Person, receiver: Receiver
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import sys
 import threading
 from collections.abc import Callable
 from functools import cache
@@ -11,6 +10,8 @@ from typing import ParamSpec, TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
+
+from service.threads import aside
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -58,11 +59,4 @@ def _nobodys_hash() -> str:
 def _aside(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Call `function` where it stops nobody else: argon2 releases the GIL, but a green thread holds up its hub."""
     with _places:
-        # A process that eventlet has patched has imported it; the others need not.
-        if "eventlet" in sys.modules:
-            from eventlet import patcher, tpool
-
-            if patcher.is_monkey_patched("thread"):
-                result: R = tpool.execute(function, *args, **kwargs)
-                return result
-        return function(*args, **kwargs)
+        return aside(function, *args, **kwargs)

@@ -16,6 +16,7 @@ from service.connections.errors import DatabaseFailure, DatabaseUnreachable
 from service.connections.failures import failures_of
 from service.connections.urls import POSTGRESQL, SQLITE, Endpoint
 from service.settings import Settings
+from service.threads import aside
 
 PROBE_SECONDS = 5.0
 
@@ -46,15 +47,20 @@ def _since(began: float) -> float:
 
 def _version(endpoint: Endpoint, settings: Settings) -> str:
     if endpoint.engine == SQLITE:
-        with closing(connect_sqlite(endpoint, settings)) as connection:
-            # The file is first read here.
-            connection.execute("PRAGMA schema_version").fetchone()
-            return str(connection.execute("SELECT sqlite_version()").fetchone()[0])
+        # SQLite waits in C for a file that somebody else has locked.
+        return aside(_sqlite_version, endpoint, settings)
     if endpoint.engine == POSTGRESQL:
         return _postgresql_version(endpoint, settings)
     with closing(connect_mysql(endpoint, settings)) as connection:
         connection.ping(reconnect=False)
         return str(connection.get_server_info())
+
+
+def _sqlite_version(endpoint: Endpoint, settings: Settings) -> str:
+    with closing(connect_sqlite(endpoint, settings)) as connection:
+        # The file is first read here.
+        connection.execute("PRAGMA schema_version").fetchone()
+        return str(connection.execute("SELECT sqlite_version()").fetchone()[0])
 
 
 def _postgresql_version(endpoint: Endpoint, settings: Settings) -> str:

@@ -7,6 +7,8 @@ from argon2 import PasswordHasher, extract_parameters
 
 from service.accounts import passwords
 from service.accounts.passwords import is_outdated
+from service.accounts.throttle import count_attempt
+from service.errors import RateLimited
 
 
 @pytest.mark.parametrize("attribute", ["username", "email"])
@@ -61,6 +63,17 @@ def test_guessing_is_slowed_down(post, make_user):
     assert (refused.status_code, refused.json["code"]) == (429, "rate_limited")
     assert 1 <= int(refused.headers["Retry-After"]) <= 60
     assert post("login", username=other.username, password=other.password).status_code == 200
+
+
+def test_one_password_is_not_tried_on_everybody(app, make_user):
+    user = make_user()
+    address = "203.0.113.7"
+    with app.app_context():
+        for number in range(300):
+            count_attempt(f"name{number}", address)
+        with pytest.raises(RateLimited):
+            count_attempt(user.username, address)
+        count_attempt(user.username, "203.0.113.8")
 
 
 def test_guesses_sent_at_once_are_all_counted(app, make_user, at_once):

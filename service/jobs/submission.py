@@ -36,7 +36,6 @@ class Submission:
     type: str
     payload: Mapping[str, Any]
     name: str | None = None
-    queue: str | None = None
     priority: int | None = None
     # Seconds from now, or a moment.
     delay: float | None = None
@@ -176,7 +175,7 @@ def _record(submission: Submission, user_id: UUID, now: datetime, place: str) ->
         "id": str(new_id()),
         "type": kind.name,
         "name": submission.name or kind.title,
-        "queue": submission.queue or kind.queue,
+        "queue": kind.queue,
         "status": SCHEDULED if waits else QUEUED,
         "priority": _given(submission.priority, kind.priority),
         "payload": submission.payload,

@@ -23,7 +23,9 @@ imports = ("tasks.worker", "tasks.delivery", "tasks.housekeeping")
 
 task_default_queue = "default"
 # Without acknowledgements: they would cost the broker two transactions a message, to keep what SQL keeps anyway.
-task_queues = [Queue(name, no_ack=True) for name in ("default", "delivery", "housekeeping")]  # type: ignore[no-untyped-call]
+_is_redis = broker_url.startswith("redis")
+_arguments = {} if _is_redis else {"x-max-priority": 9}
+task_queues = [Queue(name, no_ack=True, queue_arguments=_arguments) for name in ("default", "delivery", "housekeeping")]  # type: ignore[no-untyped-call]
 task_create_missing_queues = False
 task_routes = {
     "tasks.delivery.*": {"queue": "delivery"},
@@ -58,7 +60,7 @@ broker_transport_options = {
 redis_socket_timeout = 2
 redis_socket_connect_timeout = 2
 redis_retry_on_timeout = False
-result_backend_transport_options = {"global_keyprefix": "carillon:results:", "retry_policy": {"timeout": 5.0}}
+result_backend_transport_options = {"global_keyprefix": "carillon:results:"}
 # Long enough for a rescue to find the result of a job whose end could not be written.
 result_expires = 3600
 result_extended = False

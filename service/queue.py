@@ -59,11 +59,18 @@ def enqueue_jobs(jobs: Iterable[Any]) -> None:
                     job["type"],
                     message,
                     queue=job["queue"],
-                    # Kombu's Redis transport serves the lowest number first.
-                    priority=BROKER_LEVELS - 1 - job["priority"] * BROKER_LEVELS // 101,
+                    priority=_broker_priority(job["priority"]),
                 )
     except BROKER_ERRORS as error:
         log.warning("enqueue_failed", error=str(error))
+
+
+def _broker_priority(priority: int) -> int:
+    """A job's 0 to 100 as one of the broker's ten levels."""
+    level = priority * BROKER_LEVELS // 101
+    # Kombu's Redis transport serves the lowest number first, RabbitMQ the highest.
+    is_redis = str(celery_app.conf.broker_url).startswith("redis")
+    return BROKER_LEVELS - 1 - level if is_redis else level
 
 
 # A job that ignores its soft limit is killed this much later.

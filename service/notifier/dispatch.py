@@ -67,10 +67,12 @@ def plan(event_type: type[JobEvent]) -> Plan | None:
             '{rule.webhook}' AS webhook, {rule.webhook_data} AS webhook_data
         FROM job)"""
     parts = [f"{name} AS ({channel.PLAN})" for name, channel in channels().items()]
-    return Plan(", ".join([event, *parts]), tuple(channels()), _parameters)
+    # Only the rule of new jobs asks which types tell that they were queued.
+    parameters = _telling_types if event_type is JobCreated else dict
+    return Plan(", ".join([event, *parts]), tuple(channels()), parameters)
 
 
-def _parameters() -> dict[str, Any]:
+def _telling_types() -> dict[str, Any]:
     return {"telling_types": [kind.name for kind in all_job_types() if kind.tells_queued]}
 
 

@@ -11,20 +11,7 @@ from service.jobs import lifecycle
 from service.jobs.actions import cancel_job
 from service.jobs.submission import Submission, submit_job
 from tests.conftest import Account, MakeUser
-
-
-def run_a_job(app: Flask, user: Account) -> UUID:
-    """A demo job from submission to completion, without Celery."""
-    with app.app_context():
-        row = submit_job(
-            Submission(type="demo-steps", payload={"steps": 1}),
-            organization_id=user.organization_id,
-            user_id=user.id,
-        ).row
-        job_id = UUID(str(row["id"]))
-        lifecycle.start_job(job_id, 1, "w")
-        lifecycle.complete_job(job_id, 1, {"steps": 1})
-    return job_id
+from tests.factories.jobs import run_a_job
 
 
 def inbox(client: FlaskClient, user: Account, query: str = "") -> dict[str, object]:

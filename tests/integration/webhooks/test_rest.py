@@ -10,26 +10,12 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 
 from service.database import db
-from service.jobs import lifecycle
-from service.jobs.submission import Submission, submit_job
 from service.webhooks.models import Webhook
 from service.webhooks.outbox import Attempted, claim_due, record_attempts
-from tests.conftest import Account, MakeUser
+from tests.conftest import MakeUser
+from tests.factories.jobs import run_a_job
 
 HOOK = {"url": "https://example.com/hook", "eventType": "completed"}
-
-
-def run_a_job(app: Flask, user: Account) -> None:
-    """A demo job from submission to completion, without Celery."""
-    with app.app_context():
-        row = submit_job(
-            Submission(type="demo-steps", payload={"steps": 1}),
-            organization_id=user.organization_id,
-            user_id=user.id,
-        ).row
-        job_id = UUID(str(row["id"]))
-        lifecycle.start_job(job_id, 1, "w")
-        lifecycle.complete_job(job_id, 1, {"steps": 1})
 
 
 def test_create_read_change_delete(client: FlaskClient, make_user: MakeUser) -> None:

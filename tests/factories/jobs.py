@@ -1,0 +1,22 @@
+"""Jobs that ran, without Celery."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from flask import Flask
+
+from service.jobs import lifecycle
+from service.jobs.submission import Submission, submit_job
+from tests.conftest import Account
+
+
+def run_a_job(app: Flask, user: Account) -> UUID:
+    """A demo job from submission to completion; its id."""
+    with app.app_context():
+        submission = Submission(type="demo-steps", payload={"steps": 1})
+        row = submit_job(submission, organization_id=user.organization_id, user_id=user.id).row
+        job_id = UUID(str(row["id"]))
+        lifecycle.start_job(job_id, 1, "w")
+        lifecycle.complete_job(job_id, 1, {"steps": 1})
+    return job_id

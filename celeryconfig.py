@@ -22,10 +22,10 @@ enable_utc = True
 imports = ("tasks.worker", "tasks.delivery", "tasks.housekeeping")
 
 task_default_queue = "default"
-# Without acknowledgements: they would cost the broker two transactions a message, to keep what SQL keeps anyway.
+# On Redis without acknowledgements: they would cost it two transactions a message, to keep what SQL keeps anyway.
 _is_redis = broker_url.startswith("redis")
-_arguments = {} if _is_redis else {"x-max-priority": 9}
-task_queues = [Queue(name, no_ack=True, queue_arguments=_arguments) for name in ("default", "delivery", "housekeeping")]  # type: ignore[no-untyped-call]
+_options = {"no_ack": _is_redis, "queue_arguments": {} if _is_redis else {"x-max-priority": 9}}
+task_queues = [Queue(name, **_options) for name in ("default", "delivery", "housekeeping")]  # type: ignore[no-untyped-call]
 task_create_missing_queues = False
 task_routes = {
     "tasks.delivery.*": {"queue": "delivery"},
@@ -36,7 +36,8 @@ task_routes = {
 task_acks_late = False
 # A worker takes a message when it has a process free for it: what waits in the broker can still be overtaken.
 worker_prefetch_multiplier = 1
-worker_disable_prefetch = True
+# (RabbitMQ does so by acknowledgements, which cost it little.)
+worker_disable_prefetch = _is_redis
 worker_concurrency = settings.max_concurrent_jobs
 worker_hijack_root_logger = False
 worker_cancel_long_running_tasks_on_connection_loss = False

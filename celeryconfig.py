@@ -19,16 +19,17 @@ accept_content = ["json"]
 enable_utc = True
 
 # What a worker loads beside its tasks: job types and signal receivers.
-imports = ("tasks.worker", "tasks.delivery", "tasks.housekeeping")
+imports = ("tasks.worker", "tasks.delivery", "tasks.dispatch", "tasks.housekeeping")
 
-task_default_queue = "default"
+task_default_queue = settings.job_queues[0]
 # On Redis without acknowledgements: they would cost it two transactions a message, to keep what SQL keeps anyway.
 _is_redis = broker_url.startswith("redis")
 _options = {"no_ack": _is_redis, "queue_arguments": {} if _is_redis else {"x-max-priority": 9}}
-task_queues = [Queue(name, **_options) for name in ("default", "delivery", "housekeeping")]  # type: ignore[no-untyped-call]
+task_queues = [Queue(name, **_options) for name in (*settings.job_queues, "delivery", "housekeeping")]  # type: ignore[no-untyped-call]
 task_create_missing_queues = False
 task_routes = {
     "tasks.delivery.*": {"queue": "delivery"},
+    "tasks.dispatch.*": {"queue": "housekeeping"},
     "tasks.housekeeping.*": {"queue": "housekeeping"},
 }
 
@@ -80,6 +81,8 @@ beat_schedule = {
         "release_due": 1.0,
         "expire_due": 1.0,
         "wake_deliveries": 1.0,
+        "wake_dispatch": 1.0,
+        "settle": 2.0,
         "relay": 2.0,
         "rescue": 5.0,
         "prepare_partitions": 3600.0,

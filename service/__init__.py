@@ -13,6 +13,7 @@ def create_app(settings: Settings, *, serves: bool = True) -> Flask:
     Workers and console commands need no routes, so they do not load them.
     """
     from service.database import db, migrate
+    from service.jobs.dependencies import connect_dependencies
     from service.logs import configure_logs
     from service.notifier.dispatch import connect_notifier
 
@@ -41,6 +42,7 @@ def create_app(settings: Settings, *, serves: bool = True) -> Flask:
     }
     db.init_app(app)
     migrate.init_app(app, db)
+    connect_dependencies()
     connect_notifier()
     if serves:
         from service.realtime import serve_sockets

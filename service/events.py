@@ -39,6 +39,10 @@ class JobQueued(JobEvent):
     """A job that waited for its time, or was retried or rescued, may run now."""
 
 
+class JobScheduled(JobEvent):
+    """A job that waited for others waits for its time now."""
+
+
 class JobStarted(JobEvent):
     """A worker began an attempt."""
 

@@ -15,6 +15,7 @@ from redis.client import Pipeline
 from redis.exceptions import RedisError
 
 from service.redis_client import redis
+from service.settings import RESERVED_QUEUES
 
 log = structlog.get_logger(__name__)
 
@@ -26,6 +27,8 @@ BROKER_ERRORS = (OperationalError, OSError, RedisError)
 # A task that has not been heard of for this long has died, or its message was lost.
 AWAKE_SECONDS = 5
 BROKER_LEVELS = 10
+# The task that sends jobs which were held back, and brings queues, tenants and limits into account.
+DISPATCH_TASK = "tasks.dispatch.dispatch_jobs"
 
 
 def task_id_of(job_id: object, attempt: int) -> str:
@@ -65,9 +68,13 @@ def enqueue_jobs(jobs: Iterable[Any]) -> None:
         log.warning("enqueue_failed", error=str(error))
 
 
+def level_of(priority: int) -> int:
+    """A job's priority of 0 to 100 as one of the broker's ten levels, the highest first."""
+    return priority * BROKER_LEVELS // 101
+
+
 def _broker_priority(priority: int) -> int:
-    """A job's 0 to 100 as one of the broker's ten levels."""
-    level = priority * BROKER_LEVELS // 101
+    level = level_of(priority)
     # Kombu's Redis transport serves the lowest number first, RabbitMQ the highest.
     is_redis = str(celery_app.conf.broker_url).startswith("redis")
     return BROKER_LEVELS - 1 - level if is_redis else level
@@ -148,9 +155,10 @@ def depth(queue: str) -> int:
         return int(answer.message_count)
 
 
+@cache
 def queues() -> tuple[str, ...]:
-    """Names of the queues that jobs may use."""
-    return tuple(queue.name for queue in celery_app.conf.task_queues if queue.name not in {"delivery", "housekeeping"})
+    """Names of the queues that jobs may use, the default one first."""
+    return tuple(queue.name for queue in celery_app.conf.task_queues if queue.name not in RESERVED_QUEUES)
 
 
 @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -19,6 +20,10 @@ DEVELOPMENT_SECRET = "development-only-secret-do-not-use-in-production"  # noqa:
 # A fixed key for development: what it encrypts is as public as this line.
 DEVELOPMENT_ENCRYPTION_KEY = "ZGV2ZWxvcG1lbnQtb25seS1rZXktMzItYnl0ZXMtISE="
 MINIMUM_SECRET_LENGTH = 32
+
+
+NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
+RESERVED_QUEUES = frozenset({"delivery", "housekeeping"})
 
 
 class SettingsError(Exception):
@@ -87,6 +92,15 @@ def _database_url(value: str) -> str:
 
 def _words(value: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in value.split(",") if word.strip())
+
+
+def _names(value: str) -> tuple[str, ...]:
+    names = _words(value)
+    if not names or len(set(names)) < len(names) or not all(NAME.fullmatch(name) for name in names):
+        raise ValueError("must be different names of letters, digits, dots, dashes and underscores")
+    if taken := set(names) & RESERVED_QUEUES:
+        raise ValueError(f"must not name {' or '.join(sorted(taken))}: the platform's own work goes there")
+    return names
 
 
 def _networks(value: str) -> tuple[Network, ...]:
@@ -187,6 +201,18 @@ class Settings:
     max_concurrent_jobs: int = setting("MAX_CONCURRENT_JOBS", _positive, "5", "job processes of one worker")
     job_timeout_minutes: int = setting(
         "JOB_TIMEOUT_MINUTES", _positive, "30", "longest run of a job whose type says nothing else"
+    )
+    job_queues: tuple[str, ...] = setting(
+        "JOB_QUEUES", _names, "default", "queues that jobs may use, comma separated; each needs a worker (-Q)"
+    )
+    user_concurrency: int | None = setting(
+        "MAX_CONCURRENT_JOBS_PER_USER", _positive, None, "jobs of one user that run at once; no limit if not set"
+    )
+    tenant_concurrency: int | None = setting(
+        "MAX_CONCURRENT_JOBS_PER_TENANT",
+        _positive,
+        None,
+        "jobs of one organization that run at once; no limit if not set",
     )
     max_body_bytes: int = setting("MAX_BODY_BYTES", _positive, "1048576", "largest request body in bytes")
     access_token_seconds: int = setting("ACCESS_TOKEN_SECONDS", _positive, "900", "life of an access token")

@@ -10,10 +10,12 @@ from sqlalchemy.exc import OperationalError
 
 from service.accounts.actions import delete_expired_tokens
 from service.jobs import lifecycle
+from service.jobs.dependencies import BATCH, settle_ended
 from service.jobs.idempotency import forget_old_keys
 from service.notifications.channel_messages import messages_are_due
 from service.operations.partitions import prepare_partitions as make_partitions
-from service.queue import BROKER_ERRORS, celery_app, wake
+from service.queue import BROKER_ERRORS, DISPATCH_TASK, celery_app, wake
+from service.queues.dispatch import jobs_are_held
 from service.webhooks.outbox import deliveries_are_due
 from tasks.application import flask_app
 from tasks.delivery import deliver_webhooks, send_email
@@ -60,6 +62,20 @@ def relay() -> None:
 def rescue() -> None:
     """Give the jobs of dead workers to living ones."""
     lifecycle.rescue()
+
+
+@tick
+def wake_dispatch() -> None:
+    """Wake the dispatch of held jobs: limits that have room again, and what a lost wake-up left."""
+    if jobs_are_held():
+        wake(DISPATCH_TASK)
+
+
+@tick
+def settle() -> None:
+    """Tell the jobs that depend on ended ones, where the process that ended them died before it did."""
+    while settle_ended() == BATCH:
+        continue
 
 
 @tick

@@ -10,14 +10,13 @@ from uuid import UUID
 from sqlalchemy.exc import IntegrityError
 
 from service.clock import utcnow
-from service.database import after_commit, fetch_all, transaction
+from service.database import fetch_all, transaction
 from service.events import JobCancelled, JobQueued, JobRow
 from service.ids import new_id
 from service.jobs.errors import DuplicateJob, JobNotCancellable, JobNotRetryable
 from service.jobs.rows import COLUMNS, RETURNED
 from service.jobs.states import WAITING
 from service.jobs.transitions import transition
-from service.queue import enqueue_jobs
 
 CANCEL_WAITING = f"""
 job AS (
@@ -54,8 +53,9 @@ def cancel_job(job_id: UUID, reason: str | None = None) -> JobRow:
 RETRY = f"""
 job AS (
     UPDATE jobs SET status = 'queued', error = NULL, progress = NULL, completed_at = NULL, cancel_requested_at = NULL,
-        cancel_reason = NULL, rescues = 0, max_attempts = attempt + retry_limit + 1, dispatched_at = %(now)s,
-        unique_held = unique_id IS NOT NULL, expires_at = NULL, version = version + 1
+        cancel_reason = NULL, rescues = 0, max_attempts = attempt + retry_limit + 1, dispatched_at = NULL,
+        parked_on = NULL, discarded_at = NULL, unique_held = unique_id IS NOT NULL, expires_at = NULL,
+        version = version + 1
     WHERE id = %(id)s AND status IN ('failed', 'cancelled')
     RETURNING {RETURNED})
 """
@@ -71,9 +71,8 @@ def retry_job(job_id: UUID) -> JobRow:
             rows = transition(JobQueued, RETRY, {"id": str(job_id), "now": utcnow()})
         except IntegrityError:
             raise DuplicateJob from None
-        if not rows:
-            raise JobNotRetryable
-        after_commit(lambda: enqueue_jobs(rows))
+    if not rows:
+        raise JobNotRetryable
     return rows[0]
 
 

@@ -17,7 +17,7 @@ import structlog
 from sqlalchemy.exc import DataError
 
 from service.clock import utcnow
-from service.database import after_commit, fetch_all, fetch_one, transaction
+from service.database import fetch_all, fetch_one, transaction
 from service.events import (
     JobCancelled,
     JobCompleted,
@@ -57,12 +57,22 @@ job AS (
         worker = %(worker)s, next_attempt_at = NULL, version = version + 1,
         unique_held = unique_held AND ('active' = ANY(unique_states) OR coalesce(unique_until > %(now)s, false))
     WHERE id = %(id)s AND status = 'queued' AND attempt = %(attempt)s - 1 AND coalesce(expires_at > %(now)s, true)
+        AND dispatched_at IS NOT NULL
+        AND NOT EXISTS (SELECT FROM queues WHERE queues.name = jobs.queue
+            AND (queues.paused_at IS NOT NULL OR jobs.created_at >= queues.drain_before))
     RETURNING {RETURNED}, payload)
 """
 
+# Whether the dispatcher has something to send now that a job was taken from its queue, or has ended.
+HELD = """EXISTS (SELECT FROM jobs AS held WHERE held.queue = job.queue AND held.status = 'queued'
+    AND held.dispatched_at IS NULL AND held.parked_on IS NULL)"""
+PARKED = "EXISTS (SELECT FROM jobs AS parked WHERE parked.status = 'queued' AND parked.parked_on IS NOT NULL)"
+AFTER_START = f", payload::text AS payload, {HELD} AS holds"
+AFTER_END = f", {HELD} OR {PARKED} AS holds"
+
 
 def start_job(job_id: UUID, attempt: int, worker: str) -> JobRow | None:
-    """Claim an attempt for a worker; None when somebody else has it or it was cancelled."""
+    """Claim an attempt for a worker; None when somebody else has it, it was cancelled, or its queue is paused."""
     now = utcnow()
     parameters = {
         "id": str(job_id),
@@ -70,7 +80,7 @@ def start_job(job_id: UUID, attempt: int, worker: str) -> JobRow | None:
         "worker": worker,
         "now": now,
     }
-    return _only(transition(JobStarted, START, parameters, extra=", payload::text AS payload"))
+    return _only(transition(JobStarted, START, parameters, extra=AFTER_START))
 
 
 def _only(rows: Sequence[JobRow]) -> JobRow | None:
@@ -81,7 +91,7 @@ END_ATTEMPT = f"""
 job AS (
     UPDATE jobs SET status = %(status)s, result = %(result)s, error = %(error)s, progress = %(progress)s,
         completed_at = %(completed_at)s, next_attempt_at = %(next_attempt_at)s, lease_expires_at = NULL,
-        rescues = rescues + %(rescued)s, dispatched_at = %(now)s, version = version + 1,
+        rescues = rescues + %(rescued)s, dispatched_at = NULL, version = version + 1,
         unique_held = unique_held AND (%(status)s = ANY(unique_states) OR coalesce(unique_until > %(now)s, false))
     WHERE id = %(id)s AND attempt = %(attempt)s AND status = 'active'
     RETURNING {RETURNED}),
@@ -131,7 +141,7 @@ def _end_attempt(
         "rescued": int(status == QUEUED),
     }
     known = {"result": result, "error": error, "progress": progress}
-    return _only(transition(event_type, END_ATTEMPT, parameters, known=known))
+    return _only(transition(event_type, END_ATTEMPT, parameters, known=known, extra=AFTER_END))
 
 
 def complete_job(job_id: UUID, attempt: int, result: Any, progress: Mapping[str, Any] | None = None) -> JobRow | None:
@@ -202,8 +212,7 @@ def lose_attempt(job_id: UUID, attempt: int) -> JobRow | None:
         elif job["rescues"] >= RESCUE_CAP:
             row = _end_attempt(JobFailed, job_id, attempt, error=error, execution_status="lost")
         else:
-            queued = row = _end_attempt(JobQueued, job_id, attempt, execution_status="lost")
-            after_commit(lambda: enqueue_jobs([queued]))
+            row = _end_attempt(JobQueued, job_id, attempt, execution_status="lost")
         assert row is not None
     log.warning("attempt_lost", job_id=str(job_id), attempt=attempt, status=row["status"])
     return row
@@ -233,7 +242,7 @@ def read_attempt(job_id: UUID, attempt: int) -> JobRow | None:
 
 RELEASE = f"""
 job AS (
-    UPDATE jobs SET status = 'queued', next_attempt_at = NULL, dispatched_at = %(now)s, version = version + 1,
+    UPDATE jobs SET status = 'queued', next_attempt_at = NULL, dispatched_at = NULL, version = version + 1,
         unique_held = unique_held AND ('queued' = ANY(unique_states) OR coalesce(unique_until > %(now)s, false))
     WHERE id IN (
         SELECT id FROM jobs WHERE status IN ('scheduled', 'retrying') AND next_attempt_at <= %(now)s
@@ -244,10 +253,7 @@ job AS (
 
 def release_due() -> int:
     """Queue the scheduled and retrying jobs whose time has come; how many."""
-    with transaction():
-        rows = transition(JobQueued, RELEASE, {"now": utcnow(), "batch": BATCH})
-        after_commit(lambda: enqueue_jobs(rows))
-    return len(rows)
+    return len(transition(JobQueued, RELEASE, {"now": utcnow(), "batch": BATCH}))
 
 
 EXPIRE = f"""
@@ -280,7 +286,7 @@ RETURNING {COLUMNS}
 def relay() -> int:
     """Send again the messages that the broker has lost; how many.
 
-    Compares what SQL has queued with what the broker holds, so that a long backlog is not sent twice. What a worker
+    Compares what SQL has sent with what the broker holds, so that a long backlog is not sent twice. What a worker
     has reserved may be sent again: the claim makes that harmless.
     """
     sent = 0
@@ -290,14 +296,14 @@ def relay() -> int:
         with transaction():
             jobs = fetch_one(
                 """
-                SELECT count(*) AS queued, count(*) FILTER (WHERE dispatched_at < %(overdue)s) AS overdue FROM jobs
-                WHERE status = 'queued' AND queue = %(queue)s
+                SELECT count(*) AS sent, count(*) FILTER (WHERE dispatched_at < %(overdue)s) AS overdue FROM jobs
+                WHERE status = 'queued' AND queue = %(queue)s AND dispatched_at IS NOT NULL
                 """,
                 parameters,
             )
         assert jobs is not None
         # All messages are held against all jobs: those of young jobs must not pass for those of old ones.
-        missing = min(jobs["overdue"], jobs["queued"] - depth(queue), MAXIMUM_RELAYED) if jobs["overdue"] else 0
+        missing = min(jobs["overdue"], jobs["sent"] - depth(queue), MAXIMUM_RELAYED) if jobs["overdue"] else 0
         if missing <= 0:
             continue
         with transaction():

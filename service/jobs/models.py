@@ -34,9 +34,45 @@ class Job(Base):
             ),
         ),
         Index("ix_jobs_due", "next_attempt_at", postgresql_where=text("status IN ('scheduled', 'retrying')")),
-        Index("ix_jobs_queued", "queue", "id", postgresql_where=text("status = 'queued'")),
+        # Who is ahead in a queue.
+        Index("ix_jobs_queued", "queue", text("priority DESC"), "id", postgresql_where=text("status = 'queued'")),
+        # A queued job is held (nothing sent yet), parked (held by a limit that is used up) or sent.
+        Index(
+            "ix_jobs_held",
+            "queue",
+            "organization_id",
+            text("priority DESC"),
+            "id",
+            postgresql_where=text("status = 'queued' AND dispatched_at IS NULL AND parked_on IS NULL"),
+        ),
+        Index(
+            "ix_jobs_parked",
+            "parked_on",
+            text("priority DESC"),
+            "id",
+            postgresql_where=text("status = 'queued' AND parked_on IS NOT NULL"),
+        ),
+        Index(
+            "ix_jobs_sent",
+            "queue",
+            "organization_id",
+            postgresql_where=text("status = 'queued' AND dispatched_at IS NOT NULL"),
+        ),
         Index("ix_jobs_active", "lease_expires_at", postgresql_where=text("status = 'active'")),
-        Index("ix_jobs_failed", "organization_id", text("id DESC"), postgresql_where=text("status = 'failed'")),
+        Index(
+            "ix_jobs_dead",
+            "organization_id",
+            text("id DESC"),
+            postgresql_where=text("status = 'failed' AND discarded_at IS NULL"),
+        ),
+        # Ended, and what depends on them has not been told yet.
+        Index(
+            "ix_jobs_settling",
+            "id",
+            postgresql_where=text("has_dependents AND status IN ('completed', 'failed', 'cancelled')"),
+        ),
+        Index("ix_jobs_workflow_id", "workflow_id", "status", postgresql_where=text("workflow_id IS NOT NULL")),
+        Index("ix_jobs_schedule_id", "schedule_id", text("id DESC"), postgresql_where=text("schedule_id IS NOT NULL")),
         # A row changes twice in its life: room on its page keeps the changes there.
         {"postgresql_with": {"fillfactor": "70"}},
     )
@@ -70,18 +106,50 @@ class Job(Base):
     # The statuses in which the job holds its key, and the time until which it does in any status.
     unique_states: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     unique_until: Mapped[datetime | None]
+    # Of the jobs of a type with this key, as many run at once as the type allows.
+    concurrency_key: Mapped[str | None] = mapped_column(Text)
+    # Parents that have not ended well yet; a blocked job is queued when there are none.
+    waiting_for: Mapped[int] = mapped_column(default=0)
+    has_dependents: Mapped[bool] = mapped_column(default=False)
+    workflow_id: Mapped[UUID | None]
+    # The step of the workflow that this job is.
+    ref: Mapped[str | None] = mapped_column(Text)
+    # The schedule that submitted this job; it may be gone by now.
+    schedule_id: Mapped[UUID | None]
+    # The job that this one came from: a dead letter replayed with another payload.
+    parent_id: Mapped[UUID | None]
+    # Whether the owner's inbox hears of this job.
+    notify: Mapped[bool] = mapped_column(default=True)
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
     scheduled_at: Mapped[datetime | None]
     started_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
     next_attempt_at: Mapped[datetime | None]
+    # When the message of the present attempt was sent; null while the job is held back.
     dispatched_at: Mapped[datetime | None]
+    # The limit that holds the job back (`service.queues.limits`).
+    parked_on: Mapped[str | None] = mapped_column(Text)
     # A job that has not begun by then fails as expired.
     expires_at: Mapped[datetime | None]
     lease_expires_at: Mapped[datetime | None]
     cancel_requested_at: Mapped[datetime | None]
     cancel_reason: Mapped[str | None] = mapped_column(Text)
+    # A failed job is a dead letter until then.
+    discarded_at: Mapped[datetime | None]
     version: Mapped[int] = mapped_column(default=1)
+
+
+class JobDependency(Base):
+    """A job that waits for another one; `settled` once the end of the parent has been dealt with."""
+
+    __tablename__ = "job_dependencies"
+    __table_args__ = (Index("ix_job_dependencies_parent_id", "parent_id"),)
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    parent_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    # What becomes of the job when the parent fails or is cancelled: cancel, continue or fail.
+    on_failure: Mapped[str] = mapped_column(Text)
+    settled: Mapped[bool] = mapped_column(default=False)
 
 
 class IdempotencyKey(Base):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +12,7 @@ from uuid import UUID
 import marshmallow as ma
 
 from service.jobs.errors import UnknownJobType
+from service.jobs.limits import Limit, Rate
 from service.jobs.retry import EXPONENTIAL
 
 Body = Callable[..., Any]
@@ -27,7 +29,8 @@ class JobType:
     description: str
     payload: type[ma.Schema]
     body: Body
-    queue: str
+    # None: the first of the setting JOB_QUEUES.
+    queue: str | None
     priority: int
     retry_limit: int
     retry_delay: float
@@ -41,6 +44,13 @@ class JobType:
     # Whether the owner's inbox also tells that the job was queued.
     tells_queued: bool
     check: Check | None
+    # Of all jobs of the type, and of those with the same concurrency key in a tenant.
+    limit: Limit
+    key_limit: Limit
+    # Payload and result are encrypted at rest and told to nobody but their owner.
+    sensitive: bool
+    # Seconds a running job has to obey a cancel before its process is killed; None: the setting.
+    cancel_grace: float | None
 
     @cached_property
     def schema(self) -> ma.Schema:
@@ -49,6 +59,8 @@ class JobType:
 
 
 _types: dict[str, JobType] = {}
+# Names stand in subjects of limits, in URLs and in Celery's task names.
+NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 
 def job_type(
@@ -56,7 +68,7 @@ def job_type(
     *,
     title: str,
     payload: Mapping[str, ma.fields.Field[Any]] | type[ma.Schema],
-    queue: str = "default",
+    queue: str | None = None,
     priority: int = 50,
     retry_limit: int = 3,
     retry_delay: float = 10.0,
@@ -67,13 +79,25 @@ def job_type(
     stages: tuple[str, ...] = (),
     tells_queued: bool = False,
     check: Check | None = None,
+    concurrency: int | None = None,
+    rate: Rate | None = None,
+    key_concurrency: int | None = 1,
+    key_rate: Rate | None = None,
+    sensitive: bool = False,
+    cancel_grace: float | None = None,
 ) -> Callable[[Body], Body]:
     """Declare the decorated function `body(ctx, **payload)` as the job type `name`.
 
     `payload` is a marshmallow schema or a mapping of its fields; `retry_limit` counts attempts after the first,
     `retry_delay` and `timeout` are seconds, `priority` is 0 to 100 and the highest goes first. Exceptions of the
-    types in `permanent` are not retried. Raises ValueError when another function has the name.
+    types in `permanent` are not retried. `concurrency` and `rate` limit the jobs of the type on the whole
+    installation, `key_concurrency` and `key_rate` those with the same `concurrencyKey` in a tenant. A `sensitive`
+    type's payload and result are encrypted at rest and stand in no log, event or message. `cancel_grace` is the seconds
+    that a running job has to obey a cancel. Raises ValueError when another function has the name, or for a name that
+    is no word.
     """
+    if not NAME.fullmatch(name):
+        raise ValueError(f"job type {name!r}: a name has letters, digits, dots, dashes and underscores only")
 
     def declare(body: Body) -> Body:
         known = _types.get(name)
@@ -97,6 +121,10 @@ def job_type(
             stages=stages,
             tells_queued=tells_queued,
             check=check,
+            limit=Limit(concurrency, rate),
+            key_limit=Limit(key_concurrency, key_rate),
+            sensitive=sensitive,
+            cancel_grace=cancel_grace,
         )
         return body
 
@@ -110,6 +138,11 @@ def get_job_type(name: str) -> JobType:
     except KeyError:
         known = ", ".join(sorted(_types))
         raise UnknownJobType(errors={"type": [f"Must be one of: {known}."]}) from None
+
+
+def find_job_type(name: str) -> JobType | None:
+    """The type of this name, if there is one: a job may be older than the present code."""
+    return _types.get(name)
 
 
 def all_job_types() -> Iterator[JobType]:

@@ -24,9 +24,9 @@ def job_json(row: JobRow) -> dict[str, Any]:
         "error": row.get("error"),
         "tags": row["tags"],
         "uniqueKey": row["unique_key"],
-        "scheduleId": None,
-        "workflowId": None,
-        "parentId": None,
+        "scheduleId": _id(row["schedule_id"]),
+        "workflowId": _id(row["workflow_id"]),
+        "parentId": _id(row["parent_id"]),
         "createdAt": isoformat(row["created_at"]),
         "scheduledAt": isoformat(row["scheduled_at"]),
         "startedAt": isoformat(row["started_at"]),
@@ -35,6 +35,10 @@ def job_json(row: JobRow) -> dict[str, Any]:
         "cancelReason": row["cancel_reason"],
         "version": row["version"],
     }
+
+
+def _id(value: object | None) -> str | None:
+    return None if value is None else str(value)
 
 
 def allowed_attempts(row: JobRow) -> int:

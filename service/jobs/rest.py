@@ -35,6 +35,7 @@ from service.jobs.states import statuses_of
 from service.jobs.submission import Accepted, Submission, submit_job, submit_jobs
 from service.jobs.uniqueness import Unique
 from service.pagination import LongListArguments, Page
+from service.queue import queues
 from service.settings import current_settings
 from service.web import json_answer
 
@@ -179,7 +180,7 @@ def _job_type_json(kind: JobType) -> dict[str, Any]:
         "payload": {**schema, "additionalProperties": False},
         "stages": list(kind.stages),
         "defaults": {
-            "queue": kind.queue,
+            "queue": kind.queue or queues()[0],
             "priority": kind.priority,
             "retryLimit": kind.retry_limit,
             "retryDelay": kind.retry_delay,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 SCHEDULED = "scheduled"
+BLOCKED = "blocked"
 QUEUED = "queued"
 ACTIVE = "active"
 RETRYING = "retrying"
@@ -10,18 +11,19 @@ COMPLETED = "completed"
 FAILED = "failed"
 CANCELLED = "cancelled"
 
-STATUSES = (SCHEDULED, "blocked", QUEUED, ACTIVE, RETRYING, COMPLETED, FAILED, CANCELLED)
+STATUSES = (SCHEDULED, BLOCKED, QUEUED, ACTIVE, RETRYING, COMPLETED, FAILED, CANCELLED)
 FINAL = frozenset({COMPLETED, FAILED, CANCELLED})
 # Waiting jobs end at once when they are cancelled; an active one is asked to stop.
-WAITING = frozenset({SCHEDULED, "blocked", QUEUED, RETRYING})
+WAITING = frozenset({SCHEDULED, BLOCKED, QUEUED, RETRYING})
 
+# A waiting job that waits too long fails as expired.
 MOVES: dict[str, frozenset[str]] = {
-    SCHEDULED: frozenset({QUEUED, CANCELLED}),
-    "blocked": frozenset({QUEUED, FAILED, CANCELLED}),
-    QUEUED: frozenset({ACTIVE, CANCELLED}),
+    SCHEDULED: frozenset({QUEUED, FAILED, CANCELLED}),
+    BLOCKED: frozenset({QUEUED, SCHEDULED, FAILED, CANCELLED}),
+    QUEUED: frozenset({ACTIVE, FAILED, CANCELLED}),
     # Back to queued when its worker died.
     ACTIVE: frozenset({COMPLETED, FAILED, RETRYING, CANCELLED, QUEUED}),
-    RETRYING: frozenset({QUEUED, CANCELLED}),
+    RETRYING: frozenset({QUEUED, FAILED, CANCELLED}),
     COMPLETED: frozenset(),
     # A dead letter, or a cancelled job, that somebody retries.
     FAILED: frozenset({QUEUED}),

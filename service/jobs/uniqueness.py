@@ -18,7 +18,7 @@ from service.database import fetch_all, fetch_one
 from service.events import JobRow
 from service.jobs.errors import DuplicateJob
 from service.jobs.rows import COLUMNS
-from service.jobs.states import ACTIVE, QUEUED, RETRYING, SCHEDULED
+from service.jobs.states import ACTIVE, BLOCKED, QUEUED, RETRYING, SCHEDULED
 
 REJECT = "reject"
 EXISTING = "existing"
@@ -27,7 +27,7 @@ DEBOUNCE = "debounce"
 THROTTLE = "throttle"
 MODES = (REJECT, EXISTING, REPLACE, DEBOUNCE, THROTTLE)
 
-UNFINISHED = (SCHEDULED, "blocked", QUEUED, ACTIVE, RETRYING)
+UNFINISHED = (SCHEDULED, BLOCKED, QUEUED, ACTIVE, RETRYING)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,7 @@ def holder_of(record: Mapping[str, Any], unique: Unique, now: datetime) -> JobRo
         raise DuplicateJob(job_id=holder["id"])
     if unique.mode in {EXISTING, THROTTLE}:
         return holder
-    has_begun = holder["attempt"] > 0 or holder["status"] not in {SCHEDULED, QUEUED, "blocked"}
+    has_begun = holder["attempt"] > 0 or holder["status"] not in {SCHEDULED, QUEUED, BLOCKED}
     if unique.mode == REPLACE and has_begun:
         raise DuplicateJob(job_id=holder["id"])
     return fetch_one(

@@ -20,6 +20,8 @@ from service.events import (
     JobProgressed,
     JobQueued,
     JobRetrying,
+    JobRow,
+    JobScheduled,
     JobStarted,
     NotificationDeleted,
     NotificationEvent,
@@ -31,8 +33,10 @@ from service.events import (
 )
 from service.jobs.registry import all_job_types
 from service.jobs.representation import job_json
+from service.jobs.states import QUEUED
 from service.notifier.channels.base import channels
 from service.notifier.rules import CATEGORY, JOB_STATUS, RULES
+from service.queue import DISPATCH_TASK
 from service.realtime.log import Entry, append
 
 
@@ -42,6 +46,7 @@ def connect_notifier() -> None:
         on_job_events,
         JobCreated,
         JobQueued,
+        JobScheduled,
         JobStarted,
         JobRetrying,
         JobCompleted,
@@ -61,7 +66,8 @@ def plan(event_type: type[JobEvent]) -> Plan | None:
     event = f"""event AS (
         SELECT event_id(%(now)s, job.id, job.version) AS id, %(now)s::timestamptz AS at,
             job.organization_id, job.user_id, job.id AS job_id, job.name AS job_name,
-            '{JOB_STATUS}' AS preference, '{rule.notification}' AS notification, {rule.tells_inbox} AS tells_inbox,
+            '{JOB_STATUS}' AS preference, '{rule.notification}' AS notification,
+            job.notify AND {rule.tells_inbox} AS tells_inbox,
             '{CATEGORY}' AS category, {rule.title} AS title, {rule.message} AS message,
             jsonb_build_object('jobId', job.id, 'jobType', job.type) AS data,
             '{rule.webhook}' AS webhook, {rule.webhook_data} AS webhook_data
@@ -84,7 +90,8 @@ def on_job_events(events: Sequence[JobEvent]) -> None:
 
     def push() -> None:
         told = [entry for event in events for entry in _held.pop(str(event.job["id"]), ())] + entries
-        wakes: list[str] = []
+        # Here, because it then travels with the news instead of on its own.
+        wakes: list[str] = [DISPATCH_TASK] if any(_is_held(event.job) for event in events) else []
         for name, rows in planned.items():
             follow_up = channels()[name].after_commit(rows)
             told.extend(follow_up.entries)
@@ -92,6 +99,11 @@ def on_job_events(events: Sequence[JobEvent]) -> None:
         append(told, wakes)
 
     after_commit(push)
+
+
+def _is_held(job: JobRow) -> bool:
+    """Whether the dispatcher has to send this job, or another one now that this one has gone on."""
+    return bool(job.get("holds")) or (job["status"] == QUEUED and job["dispatched_at"] is None)
 
 
 def _entry(event: JobEvent, now: str | None) -> dict[str, Any]:

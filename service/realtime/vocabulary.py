@@ -58,7 +58,7 @@ def _created(entry: Entry) -> Iterator[Message]:
     yield _status(entry)
 
 
-def _queued(entry: Entry) -> Iterator[Message]:
+def _moved(entry: Entry) -> Iterator[Message]:
     yield _status(entry)
 
 
@@ -138,7 +138,8 @@ def _changed_elsewhere(name: str) -> Callable[[Entry], Iterator[Message]]:
 
 TABLE: dict[str, Callable[[Entry], Iterator[Message]]] = {
     "JobCreated": _created,
-    "JobQueued": _queued,
+    "JobQueued": _moved,
+    "JobScheduled": _moved,
     "JobStarted": _started,
     "JobProgressed": _progressed,
     "JobRetrying": _retrying,

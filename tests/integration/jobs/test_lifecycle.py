@@ -23,6 +23,7 @@ from service.jobs.states import MOVES, STATUSES
 from service.jobs.submission import Submission, submit_job
 from service.queue import celery_app
 from tests.conftest import Account, MakeUser
+from tests.factories.jobs import send_held, start
 
 pytestmark = pytest.mark.usefixtures("in_app")
 
@@ -67,7 +68,7 @@ def test_of_many_claims_at_once_one_wins(app: Flask, make_user: MakeUser) -> Non
     def claim() -> None:
         with app.app_context():
             barrier.wait()
-            won.append(lifecycle.start_job(job_id, 1, "w") is not None)
+            won.append(start(job_id, 1) is not None)
 
     threads = [threading.Thread(target=claim) for _ in range(8)]
     for thread in threads:
@@ -79,19 +80,19 @@ def test_of_many_claims_at_once_one_wins(app: Flask, make_user: MakeUser) -> Non
 
 def test_a_message_of_another_attempt_claims_nothing(make_user: MakeUser) -> None:
     job_id = submit(make_user())
-    assert lifecycle.start_job(job_id, 2, "w") is None
-    lifecycle.start_job(job_id, 1, "w")
+    assert start(job_id, 2) is None
+    start(job_id, 1)
     lifecycle.fail_job(job_id, 1, FAILURE)
     with transaction() as session:
         session.execute(update(Job).where(Job.id == job_id).values(next_attempt_at=utcnow()))
     lifecycle.release_due()
-    assert lifecycle.start_job(job_id, 1, "w") is None, "the message of the first attempt came again"
-    assert lifecycle.start_job(job_id, 2, "w") is not None
+    assert start(job_id, 1) is None, "the message of the first attempt came again"
+    assert start(job_id, 2) is not None
 
 
 def test_the_end_is_written_once(make_user: MakeUser) -> None:
     job_id = submit(make_user())
-    lifecycle.start_job(job_id, 1, "w")
+    start(job_id, 1)
     done = lifecycle.complete_job(job_id, 1, {"n": 1}, {"current": 1, "total": 1, "percentage": 100})
     assert done is not None
     assert lifecycle.complete_job(job_id, 1, {"n": 2}) is None
@@ -105,14 +106,14 @@ def test_the_end_is_written_once(make_user: MakeUser) -> None:
 def test_a_result_may_be_any_json(make_user: MakeUser) -> None:
     for result in (None, "text", 0, False, [1, "two"], {"ü": "\u2603"}):
         job_id = submit(make_user())
-        lifecycle.start_job(job_id, 1, "w")
+        start(job_id, 1)
         lifecycle.complete_job(job_id, 1, result)
         assert job(job_id).result == result
 
 
 def test_a_failure_is_retried_until_the_attempts_are_spent(make_user: MakeUser) -> None:
     job_id = submit(make_user(), retry_limit=1, retry_delay=100.0, retry_strategy="fixed")
-    lifecycle.start_job(job_id, 1, "w")
+    start(job_id, 1)
     lifecycle.fail_job(job_id, 1, FAILURE, "Traceback …")
     waiting = job(job_id)
     assert waiting.status == "retrying"
@@ -122,7 +123,7 @@ def test_a_failure_is_retried_until_the_attempts_are_spent(make_user: MakeUser) 
         session.execute(update(Job).where(Job.id == job_id).values(next_attempt_at=utcnow()))
     lifecycle.release_due()
     assert job(job_id).status == "queued"
-    lifecycle.start_job(job_id, 2, "w")
+    start(job_id, 2)
     lifecycle.fail_job(job_id, 2, FAILURE)
     dead = job(job_id)
     assert dead.status == "failed"
@@ -132,7 +133,7 @@ def test_a_failure_is_retried_until_the_attempts_are_spent(make_user: MakeUser) 
 
 def test_a_permanent_failure_is_final_at_once(make_user: MakeUser) -> None:
     job_id = submit(make_user(), retry_limit=5)
-    lifecycle.start_job(job_id, 1, "w")
+    start(job_id, 1)
     lifecycle.fail_job(job_id, 1, PERMANENT)
     assert job(job_id).status == "failed"
 
@@ -140,7 +141,7 @@ def test_a_permanent_failure_is_final_at_once(make_user: MakeUser) -> None:
 def test_a_dead_letter_gets_a_full_round_when_it_is_retried(make_user: MakeUser) -> None:
     job_id = submit(make_user(), retry_limit=0)
     for attempt in (1, 2, 3):
-        lifecycle.start_job(job_id, attempt, "w")
+        start(job_id, attempt)
         lifecycle.fail_job(job_id, attempt, FAILURE)
         assert job(job_id).status == "failed"
         retry_job(job_id)
@@ -160,9 +161,9 @@ def test_waiting_jobs_are_cancelled_at_once_and_running_ones_asked(make_user: Ma
         assert job(job_id).cancel_reason == "no need"
         with pytest.raises(JobNotCancellable):
             cancel_job(job_id)
-        assert lifecycle.start_job(job_id, 1, "w") is None
+        assert start(job_id, 1) is None
     running = submit(user)
-    lifecycle.start_job(running, 1, "w")
+    start(running, 1)
     assert cancel_job(running, "stop")["status"] == "active"
     seen = lifecycle.read_attempt(running, 1)
     assert seen is not None
@@ -174,7 +175,7 @@ def test_waiting_jobs_are_cancelled_at_once_and_running_ones_asked(make_user: Ma
 
 def test_a_cancelled_job_that_fails_is_not_tried_again(make_user: MakeUser) -> None:
     job_id = submit(make_user(), retry_limit=5)
-    lifecycle.start_job(job_id, 1, "w")
+    start(job_id, 1)
     cancel_job(job_id)
     lifecycle.fail_job(job_id, 1, FAILURE)
     assert job(job_id).status == "cancelled"
@@ -182,14 +183,14 @@ def test_a_cancelled_job_that_fails_is_not_tried_again(make_user: MakeUser) -> N
 
 def test_the_job_of_a_dead_worker_runs_again_without_spending_an_attempt(make_user: MakeUser, until: Until) -> None:
     job_id = submit(make_user(), retry_limit=0)
-    lifecycle.start_job(job_id, 1, "w")
+    start(job_id, 1)
     with transaction() as session:
         session.execute(update(Job).where(Job.id == job_id).values(lease_expires_at=utcnow()))
     # A server that has just started gives living workers time to renew their leases.
     until(lifecycle.rescue, "the rescue")
     assert job(job_id).status == "queued"
     assert lifecycle.complete_job(job_id, 1, "late") is None, "the dead worker was only slow: its fence has moved"
-    again = lifecycle.start_job(job_id, 2, "w")
+    again = start(job_id, 2)
     assert again is not None
     assert job_json(again)["maxAttempts"] == 2, "how often it may start grows with a rescue"
     lifecycle.fail_job(job_id, 2, FAILURE)
@@ -200,7 +201,7 @@ def test_the_job_of_a_dead_worker_runs_again_without_spending_an_attempt(make_us
 def test_poison_is_not_rescued_for_ever(make_user: MakeUser) -> None:
     job_id = submit(make_user())
     for attempt in range(1, lifecycle.RESCUE_CAP + 2):
-        lifecycle.start_job(job_id, attempt, "w")
+        start(job_id, attempt)
         lifecycle.lose_attempt(job_id, attempt)
     dead = job(job_id)
     assert dead.status == "failed"
@@ -210,7 +211,7 @@ def test_poison_is_not_rescued_for_ever(make_user: MakeUser) -> None:
 
 def test_a_rescue_uses_the_result_that_could_not_be_written(make_user: MakeUser, until: Until) -> None:
     job_id = submit(make_user())
-    lifecycle.start_job(job_id, 1, "w")
+    start(job_id, 1)
     celery_app.backend.store_result(f"{job_id}.1", {"kept": True}, "SUCCESS")
     with transaction() as session:
         session.execute(update(Job).where(Job.id == job_id).values(lease_expires_at=utcnow()))
@@ -222,7 +223,7 @@ def test_a_result_that_cannot_be_stored_does_not_stand_in_the_way_of_others(make
     user = make_user()
     refused, lost = submit(user), submit(user)
     for job_id in (refused, lost):
-        lifecycle.start_job(job_id, 1, "w")
+        start(job_id, 1)
     celery_app.backend.store_result(f"{refused}.1", "a\x00b", "SUCCESS")
     with transaction() as session:
         session.execute(update(Job).where(Job.id.in_([refused, lost])).values(lease_expires_at=utcnow()))
@@ -236,11 +237,11 @@ def test_a_result_that_cannot_be_stored_does_not_stand_in_the_way_of_others(make
 def test_a_retry_by_hand_forgets_earlier_rescues(make_user: MakeUser) -> None:
     job_id = submit(make_user(), retry_limit=0)
     for attempt in range(1, lifecycle.RESCUE_CAP + 2):
-        lifecycle.start_job(job_id, attempt, "w")
+        start(job_id, attempt)
         lifecycle.lose_attempt(job_id, attempt)
     retry_job(job_id)
     attempt = lifecycle.RESCUE_CAP + 2
-    lifecycle.start_job(job_id, attempt, "w")
+    start(job_id, attempt)
     lifecycle.lose_attempt(job_id, attempt)
     assert job(job_id).status == "queued"
 
@@ -252,6 +253,7 @@ def test_relay_sends_what_the_broker_lost_and_no_more(make_user: MakeUser, app: 
         connection.default_channel.queue_purge("default")
     old = utcnow() - timedelta(minutes=1)
     jobs = [submit(user) for _ in range(5)]
+    send_held()
     with transaction() as session:
         # Whatever other tests left queued has no message any more, and is not of this one.
         others = (Job.status == "queued", Job.user_id != user.id)

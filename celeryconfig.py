@@ -83,6 +83,7 @@ beat_schedule = {
         "wake_deliveries": 1.0,
         "wake_dispatch": 1.0,
         "settle": 2.0,
+        "measure_queues": 5.0,
         "relay": 2.0,
         "rescue": 5.0,
         "prepare_partitions": 3600.0,

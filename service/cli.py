@@ -19,8 +19,9 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 
 import service
 from service import create_app
-from service.accounts.actions import DEFAULT_ORGANIZATION, create_organization, create_user
+from service.accounts.actions import create_organization, create_user
 from service.accounts.bootstrap import Administrator, bootstrap_administrator
+from service.accounts.models import DEFAULT_ORGANIZATION
 from service.accounts.passwords import make_up_password
 from service.accounts.queries import organization_named
 from service.accounts.roles import ADMIN, OPERATOR, ROLES, USER

@@ -43,10 +43,10 @@ def job_and_attempt(task_id: str) -> tuple[UUID, int]:
 
 
 def enqueue_jobs(jobs: Iterable[Any]) -> None:
-    """Send the message of each job row; one that cannot be sent is found again by `relay`."""
+    """Send the messages of job rows, in one go where the broker can; what cannot be sent `relay` finds again."""
     amqp = celery_app.amqp
     try:
-        with celery_app.producer_or_acquire() as producer:
+        with celery_app.producer_or_acquire() as producer, producer.batch():
             for job in jobs:
                 # What `send_task` does in the end, without its look-ups of options that our messages never have.
                 message = amqp.create_task_message(

@@ -16,6 +16,7 @@ from service.notifications.channel_messages import messages_are_due
 from service.operations.partitions import prepare_partitions as make_partitions
 from service.queue import BROKER_ERRORS, DISPATCH_TASK, celery_app, wake
 from service.queues.dispatch import jobs_are_held
+from service.queues.statistics import measure
 from service.webhooks.outbox import deliveries_are_due
 from tasks.application import flask_app
 from tasks.delivery import deliver_webhooks, send_email
@@ -76,6 +77,12 @@ def settle() -> None:
     """Tell the jobs that depend on ended ones, where the process that ended them died before it did."""
     while settle_ended() == BATCH:
         continue
+
+
+@tick
+def measure_queues() -> None:
+    """Measure how much waits in each queue and how fast it goes."""
+    measure()
 
 
 @tick

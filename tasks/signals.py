@@ -70,10 +70,11 @@ def begin_heartbeat(sender: Any, **_: Any) -> None:
     """Tell every 5 s that this worker lives and which queues it serves."""
     name = sender.hostname
     queues = [queue.name for queue in sender.app.amqp.queues.consume_from.values()]
+    processes = sender.controller.concurrency
 
     def beat() -> None:
         with in_application():
-            note_worker(name, queues)
+            note_worker(name, queues, processes)
 
     beat()
     sender.timer.call_repeatedly(HEARTBEAT_SECONDS, beat)

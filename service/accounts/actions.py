@@ -22,7 +22,7 @@ from service.accounts.errors import (
     UserNotFound,
 )
 from service.accounts.identity import Identity
-from service.accounts.models import Organization, PasswordReset, RefreshToken, User
+from service.accounts.models import DEFAULT_ORGANIZATION, Organization, PasswordReset, RefreshToken, User
 from service.accounts.passwords import hash_password
 from service.accounts.roles import ADMIN, ROLES, USER
 from service.audit.actions import record
@@ -33,8 +33,6 @@ from service.notifications.actions import write_default_preferences
 from service.settings import current_settings
 from service.webhooks.actions import set_legacy_webhook
 
-# Where people are who register themselves.
-DEFAULT_ORGANIZATION = "default"
 # A reset that has run out still counts against the limit per hour for a while.
 RESETS_KEPT = timedelta(days=1)
 

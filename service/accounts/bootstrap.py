@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import func, select
 
-from service.accounts.actions import DEFAULT_ORGANIZATION, create_user, default_organization_id
-from service.accounts.models import Organization, User
+from service.accounts.actions import create_user, default_organization_id
+from service.accounts.models import DEFAULT_ORGANIZATION, Organization, User
 from service.accounts.passwords import make_up_password
 from service.accounts.roles import ADMIN, OPERATOR, USER
 from service.accounts.schemas import USERNAME

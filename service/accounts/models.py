@@ -13,6 +13,9 @@ from service.clock import utcnow
 from service.database import Base
 from service.ids import new_id
 
+# Where people are who register themselves; its operators run the installation.
+DEFAULT_ORGANIZATION = "default"
+
 
 class Organization(Base):
     """A tenant: nothing of one is ever seen by another."""

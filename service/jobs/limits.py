@@ -38,6 +38,13 @@ class Limit:
 UNLIMITED = Limit()
 
 
+def limit_of(concurrency: int | None, rate: int | None, period: float | None, kind: str | None) -> Limit:
+    """The limit of a row of `job_limits`."""
+    if rate is None or period is None or kind is None:
+        return Limit(concurrency)
+    return Limit(concurrency, Rate(rate, period, kind))
+
+
 def type_subject(job_type: str) -> str:
     """All jobs of a type, of every tenant."""
     return f"type:{job_type}"

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import structlog
 from redis.exceptions import RedisError
-from sqlalchemy import Select, any_, func, literal, select
+from sqlalchemy import Select, and_, any_, func, literal, or_, select
 
 from service.accounts.identity import Identity
 from service.clock import isoformat
@@ -21,7 +21,8 @@ from service.ids import first_id_at
 from service.jobs.errors import JobNotFound
 from service.jobs.models import Job, JobExecution, JobLog
 from service.jobs.representation import job_json, log_json
-from service.jobs.states import ACTIVE
+from service.jobs.states import ACTIVE, QUEUED
+from service.jobs.waiting import COUNTED_AHEAD
 from service.pagination import LongList, Page
 from service.queue import attempt_outcome
 
@@ -53,6 +54,15 @@ def visible_job(job_id: UUID, identity: Identity) -> JobRow:
     if row["user_id"] != identity.user_id and not identity.is_operator:
         raise NotAllowed
     return with_live_progress(row)
+
+
+def with_place(row: JobRow) -> JobRow:
+    """The row with how many are ahead of it, while it is queued."""
+    if row["status"] != QUEUED:
+        return row
+    is_ahead = or_(Job.priority > row["priority"], and_(Job.priority == row["priority"], Job.id < row["id"]))
+    crowd = select(Job.id).where(Job.queue == row["queue"], Job.status == QUEUED, is_ahead).limit(COUNTED_AHEAD)
+    return {**row, "ahead": db.session.scalar(select(func.count()).select_from(crowd.subquery()))}
 
 
 def with_live_progress(row: JobRow) -> JobRow:

@@ -6,6 +6,7 @@ from typing import Any
 
 from service.clock import isoformat
 from service.events import JobRow
+from service.jobs.waiting import place
 
 
 def job_json(row: JobRow) -> dict[str, Any]:
@@ -33,6 +34,7 @@ def job_json(row: JobRow) -> dict[str, Any]:
         "completedAt": isoformat(row["completed_at"]),
         "nextAttemptAt": isoformat(row["next_attempt_at"]) if row["status"] == "retrying" else None,
         "cancelReason": row["cancel_reason"],
+        **place(row),
         "version": row["version"],
     }
 

@@ -56,7 +56,8 @@ def submit(body: dict[str, Any], idempotency_key: str | None) -> Response:
         user_id=identity.user_id,
         idempotency_key=idempotency_key,
     )
-    job = job_json(accepted.row)
+    # A new job's place came with its insertion.
+    job = job_json(accepted.row if accepted.outcome == "new" else queries.with_place(accepted.row))
     return json_answer(
         job,
         200 if accepted.outcome == "existing" else 202,
@@ -110,7 +111,7 @@ def list_jobs(arguments: dict[str, Any]) -> Response:
 @blueprint.response(200, JobSchema)
 def get_job(job_id: UUID) -> Response:
     """Read a job: its status, progress, result or error."""
-    return json_answer(job_json(queries.visible_job(job_id, current_identity())))
+    return json_answer(job_json(queries.with_place(queries.visible_job(job_id, current_identity()))))
 
 
 @blueprint.route("/jobs/<uuid:job_id>", methods=["DELETE"])

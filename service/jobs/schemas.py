@@ -9,6 +9,7 @@ import marshmallow as ma
 from marshmallow import validate
 
 from service.clock import utcnow
+from service.jobs.dependencies import CANCEL, POLICIES, Dependency
 from service.jobs.retry import STRATEGIES
 from service.jobs.states import OLDER_WORDS, STATUSES
 from service.jobs.submission import MAXIMUM_BATCH
@@ -17,6 +18,7 @@ from service.pagination import LongListArguments, PaginationSchema
 
 MAXIMUM_DELAY_SECONDS = 10 * 365 * 86400
 MAXIMUM_TIMEOUT_SECONDS = 7 * 86400
+MAXIMUM_PARENTS = 100
 
 
 class ProgressSchema(ma.Schema):
@@ -63,6 +65,8 @@ class JobSchema(ma.Schema):
     completedAt = ma.fields.DateTime(required=True, allow_none=True)
     nextAttemptAt = ma.fields.DateTime(required=True, allow_none=True)
     cancelReason = ma.fields.String(required=True, allow_none=True)
+    queuePosition = ma.fields.Integer(metadata={"description": "While it is queued: 1 is the next to run"})
+    estimatedWaitSeconds = ma.fields.Float(metadata={"description": "While it is queued, as far as can be told"})
     version = ma.fields.Integer(required=True)
 
 
@@ -145,6 +149,29 @@ class UniqueSchema(ma.Schema):
             raise ma.ValidationError("This mode has states of its own.", "states")
 
 
+class DependencyField(ma.fields.Field[Dependency]):
+    """A job to wait for: its id, or `{jobId, onFailure}`."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **_: Any) -> Dependency:  # noqa: ARG002
+        given = {"jobId": value} if isinstance(value, str) else value
+        if not isinstance(given, dict):
+            raise ma.ValidationError("Must be the id of a job, or {jobId, onFailure}.")
+        loaded: dict[str, Any] = DependencySchema().load(given)
+        return Dependency(**loaded)
+
+
+class DependencySchema(ma.Schema):
+    """A job to wait for."""
+
+    job_id = ma.fields.UUID(data_key="jobId", required=True)
+    on_failure = ma.fields.String(
+        data_key="onFailure",
+        load_default=CANCEL,
+        validate=validate.OneOf(POLICIES),
+        metadata={"description": "What becomes of this job if that one fails or is cancelled"},
+    )
+
+
 class OptionsSchema(ma.Schema):
     """How a job is to be run, where it should differ from its type."""
 
@@ -181,9 +208,28 @@ class OptionsSchema(ma.Schema):
         metadata={"description": "Of the jobs of a type with this key, one at a time"},
     )
     unique = ma.fields.Nested(UniqueSchema)
+    queue = ma.fields.String(
+        validate=validate.Length(1, 100), metadata={"description": "One of the queues of this installation"}
+    )
+    concurrency_key = ma.fields.String(
+        data_key="concurrencyKey",
+        validate=validate.Length(1, 200),
+        metadata={"description": "Of the jobs of a type with this key, as many run at once as the type allows"},
+    )
+    depends_on = ma.fields.List(
+        DependencyField(
+            metadata={"description": "The id of one of your jobs, or {jobId, onFailure: cancel, continue or fail}"}
+        ),
+        data_key="dependsOn",
+        validate=validate.Length(max=MAXIMUM_PARENTS),
+    )
+    notify = ma.fields.Boolean(metadata={"description": "false: your inbox hears nothing of this job"})
 
     @ma.validates_schema
     def _one_way_each(self, data: dict[str, Any], **_: Any) -> None:
+        parents = [each.job_id for each in data.get("depends_on", ())]
+        if len(set(parents)) < len(parents):
+            raise ma.ValidationError("Names a job twice.", "dependsOn")
         if "unique" in data and "singleton_key" not in data:
             raise ma.ValidationError("Needs a singletonKey.", "unique")
         if data.get("unique", {}).get("mode") == DEBOUNCE and ("delay" in data or "run_at" in data):

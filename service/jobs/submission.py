@@ -25,6 +25,7 @@ from service.jobs.rows import RETURNED
 from service.jobs.states import BLOCKED, QUEUED, SCHEDULED
 from service.jobs.transitions import transition
 from service.jobs.uniqueness import DEBOUNCE, Unique, holder_of, unique_id
+from service.jobs.waiting import COUNTED_AHEAD
 from service.queue import enqueue_jobs, queues
 from service.settings import current_settings
 
@@ -81,7 +82,7 @@ INSERT = f"""
 given AS (
     SELECT *, row_number() OVER (PARTITION BY queue, status) AS place
     FROM jsonb_to_recordset(%(jobs)s) AS job(id uuid, type text, name text, queue text, status text, priority int,
-        payload jsonb, tags jsonb, retry_limit int, retry_strategy text, retry_delay float, timeout int,
+        payload jsonb, sensitive boolean, tags jsonb, retry_limit int, retry_strategy text, retry_delay float, timeout int,
         unique_key text, unique_id uuid, unique_states jsonb, unique_until timestamptz, scheduled_at timestamptz,
         expires_at timestamptz, concurrency_key text, waiting_for int, has_dependents boolean, workflow_id uuid,
         ref text, schedule_id uuid, parent_id uuid, notify boolean, limited boolean)),
@@ -117,8 +118,7 @@ job AS (
     RETURNING {RETURNED})
 """
 
-# How many are ahead of a new job in its queue, counted no further than this.
-COUNTED_AHEAD = 100
+# How many are ahead of a new job in its queue.
 AHEAD = f""", (SELECT count(*) FROM (
         SELECT FROM jobs AS other
         WHERE other.queue = job.queue AND other.status = 'queued' AND other.priority >= job.priority

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from service.database import fetch_all
 from service.events import JobRow
-from service.jobs.limits import BUCKET, UNLIMITED, Limit, Rate, subjects_of
+from service.jobs.limits import BUCKET, UNLIMITED, Limit, Rate, limit_of, subjects_of
 from service.jobs.registry import find_job_type
 from service.settings import current_settings
 
@@ -89,8 +89,7 @@ class Allowances:
         new = {subject for subject in subjects if subject not in self._limits}
         limits = {subject: declared_limit(subject) for subject in new}
         for row in _rows("SELECT * FROM job_limits WHERE subject = ANY(%(subjects)s)", new):
-            rate = None if row["rate"] is None else Rate(row["rate"], row["period"], row["kind"])
-            limits[row["subject"]] = Limit(row["concurrency"], rate)
+            limits[row["subject"]] = limit_of(row["concurrency"], row["rate"], row["period"], row["kind"])
         self._limits |= limits
         if self._in_use is None and any(limit.concurrency is not None for limit in limits.values()):
             self._in_use = Counter()

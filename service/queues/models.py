@@ -9,6 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from service.clock import utcnow
 from service.database import Base
+from service.jobs.limits import Limit, limit_of
 
 
 class Queue(Base):
@@ -38,6 +39,11 @@ class JobLimit(Base):
     # bucket: evenly refilled; window: counted anew in each period.
     kind: Mapped[str | None] = mapped_column(Text)
     updated_at: Mapped[datetime] = mapped_column(default=utcnow, onupdate=utcnow)
+
+    @property
+    def limit(self) -> Limit:
+        """The limit as a value."""
+        return limit_of(self.concurrency, self.rate, self.period, self.kind)
 
 
 class RateBucket(Base):

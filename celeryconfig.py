@@ -82,11 +82,13 @@ beat_schedule = {
         "expire_due": 1.0,
         "wake_deliveries": 1.0,
         "wake_dispatch": 1.0,
+        "run_schedules": 1.0,
         "settle": 2.0,
+        "finish_workflows": 15.0,
         "measure_queues": 5.0,
         "relay": 2.0,
         "rescue": 5.0,
         "prepare_partitions": 3600.0,
-        "prune": 3600.0,
+        "prune": 300.0,
     }.items()
 }

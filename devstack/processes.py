@@ -17,6 +17,8 @@ from devstack.errors import StackError
 from devstack.guard import APPLICATION_STAGE, Guard, default_guard, is_alive
 
 STOP_PATIENCE_SECONDS = 15.0
+# Running jobs have so long to finish; a worker needs up to 5 s more to hand back what has not, and a moment to end.
+SHUTDOWN_GRACE_SECONDS = 8
 
 _POLL_SECONDS = 0.05
 

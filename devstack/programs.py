@@ -53,7 +53,7 @@ def all_programs(settings: StackSettings) -> dict[str, Program]:
     """Return the programs of a whole platform by name, in the order in which they are started."""
     programs = (
         web(settings.port),
-        worker(settings.concurrency),
+        worker(settings.concurrency, queues=settings.job_queues),
         delivery(),
         beat(settings.var_folder / "beat-schedule"),
         flower(settings.flower_port),

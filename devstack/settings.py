@@ -73,6 +73,11 @@ class StackSettings:
         )
 
     @property
+    def job_queues(self) -> str:
+        """The queues that jobs may use, comma separated, as the product's setting has them."""
+        return self.environment.get("JOB_QUEUES") or "default"
+
+    @property
     def url(self) -> str:
         """Where the web process is reached from this machine."""
         host = "127.0.0.1" if self.host in ("", "0.0.0.0", "::") else self.host  # noqa: S104 - compared, not bound

@@ -17,7 +17,7 @@ from devstack.guard import APPLICATION_STAGE, Guard
 from devstack.keys import kept_secrets, write_private
 from devstack.lock import FolderLock
 from devstack.postgres import PostgresServer
-from devstack.processes import STOP_PATIENCE_SECONDS, Process, Program, stop_all
+from devstack.processes import SHUTDOWN_GRACE_SECONDS, STOP_PATIENCE_SECONDS, Process, Program, stop_all
 from devstack.programs import all_programs, carillon
 from devstack.redis_server import RedisServer
 from devstack.settings import PROJECT_FOLDER, StackSettings
@@ -78,7 +78,8 @@ class Stack:
         """The environment of every process of this stack; given settings win over generated secrets."""
         given = {name: value for name, value in self.settings.environment.items() if value}
         # Unbuffered: what a process says must be in its log before it is killed.
-        return {"PYTHONUNBUFFERED": "1", **kept_secrets(self.settings.var_folder), **given, **self.addresses}
+        defaults = {"PYTHONUNBUFFERED": "1", "SHUTDOWN_GRACE_SECONDS": str(SHUTDOWN_GRACE_SECONDS)}
+        return {**defaults, **kept_secrets(self.settings.var_folder), **given, **self.addresses}
 
     @property
     def addresses(self) -> dict[str, str]:

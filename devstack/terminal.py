@@ -16,7 +16,7 @@ from types import FrameType
 from devstack.errors import StackError, StopRequested
 from devstack.follower import LogFollower
 from devstack.ports import check_ports
-from devstack.processes import Process
+from devstack.processes import SHUTDOWN_GRACE_SECONDS, Process
 from devstack.programs import all_programs, carillon
 from devstack.restarts import LIMIT, Restarts
 from devstack.servers import Server
@@ -51,7 +51,10 @@ class Terminal:
                 self._mend()
                 time.sleep(_TICK_SECONDS)
         except StopRequested:
-            self._follower.say("Stopping; running jobs have 15 seconds to end, a second Ctrl-C kills them.")
+            self._follower.say(
+                f"Stopping; running jobs have {SHUTDOWN_GRACE_SECONDS} seconds to finish, "
+                "then they are kept for the next run. A second Ctrl-C kills everything."
+            )
             return 0
         except StackError as error:
             self._show_logs()

@@ -16,6 +16,7 @@ def create_app(settings: Settings, *, serves: bool = True) -> Flask:
     from service.jobs.dependencies import connect_dependencies
     from service.logs import configure_logs
     from service.notifier.dispatch import connect_notifier
+    from service.workflows.actions import connect_workflows
 
     configure_logs(settings)
     app = Flask("service")
@@ -43,6 +44,7 @@ def create_app(settings: Settings, *, serves: bool = True) -> Flask:
     db.init_app(app)
     migrate.init_app(app, db)
     connect_dependencies()
+    connect_workflows()
     connect_notifier()
     if serves:
         from service.realtime import serve_sockets

@@ -28,7 +28,9 @@ from service.accounts.roles import ADMIN, OPERATOR, ROLES, USER
 from service.accounts.schemas import RegistrationSchema
 from service.database import transaction
 from service.errors import CarillonError, flatten_messages
+from service.operations.key_rotation import rotate_keys
 from service.operations.partitions import prepare_partitions
+from service.operations.retention import prune as delete_old
 from service.operations.sample import create_sample_data
 from service.settings import Settings, SettingsError, current_settings
 
@@ -145,6 +147,23 @@ def _person(username: str, email: str) -> dict[str, str]:
 
 def _introduction(person: dict[str, str]) -> str:
     return f"{person['username']}, password {person['password']} (shown only now)."
+
+
+@main.command("rotate-keys")
+def rotate_keys_command() -> None:
+    """Encrypt anew, with the first of ENCRYPTION_KEYS, what older keys have encrypted; they can be retired then."""
+    with application():
+        for each in rotate_keys():
+            lost = f", {each.unreadable} that no key fits" if each.unreadable else ""
+            click.echo(f"{each.place}: {each.rotated} encrypted anew{lost}")
+
+
+@main.command()
+def prune() -> None:
+    """Delete what is older than it is to be kept, and count it; the platform does so by itself every hour."""
+    with application():
+        for name, count in delete_old().items():
+            click.echo(f"{name.replace('_', ' ')}: {count} deleted")
 
 
 @main.command()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from cryptography.fernet import Fernet, MultiFernet
+import hmac
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from service.settings import current_settings
 
@@ -19,3 +21,17 @@ def encrypt(text: str) -> bytes:
 def decrypt(token: bytes) -> str:
     """The text of a token; raises cryptography.fernet.InvalidToken when no key fits."""
     return _fernet().decrypt(token).decode()
+
+
+def rotated(token: bytes) -> bytes | None:
+    """The same under the first key; None where it is so already. Raises InvalidToken when no key fits."""
+    try:
+        Fernet(current_settings().encryption_keys[0].encode()).decrypt(token)
+    except InvalidToken:
+        return _fernet().rotate(token)
+    return None
+
+
+def keyed_digest(text: str) -> bytes:
+    """A digest that only who knows SECRET_KEY can compute."""
+    return hmac.digest(current_settings().secret_key.encode(), text.encode(), "sha256")

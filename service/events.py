@@ -39,8 +39,8 @@ class JobQueued(JobEvent):
     """A job that waited for its time, or was retried or rescued, may run now."""
 
 
-class JobScheduled(JobEvent):
-    """A job that waited for others waits for its time now."""
+class JobPostponed(JobEvent):
+    """A job waits again: for its time once others have ended, or for others that run anew."""
 
 
 class JobStarted(JobEvent):

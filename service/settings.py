@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -115,6 +117,23 @@ def _folder(value: str) -> Path:
     return Path(value).expanduser().resolve()
 
 
+def _storage_url(value: str) -> str:
+    if "://" not in value:
+        return f"file://{_folder(value)}"
+    return _url("file", "s3")(value)
+
+
+def _json_object(value: str) -> dict[str, Any]:
+    try:
+        options = json.loads(value)
+    except ValueError:
+        options = None
+    if not isinstance(options, dict):
+        # Without the value: it may hold a secret.
+        raise ValueError("must be a JSON object")
+    return options
+
+
 def _keys(value: str) -> tuple[str, ...]:
     keys = _words(value)
     if not keys:
@@ -205,6 +224,18 @@ class Settings:
     job_queues: tuple[str, ...] = setting(
         "JOB_QUEUES", _names, "default", "queues that jobs may use, comma separated; each needs a worker (-Q)"
     )
+    cancel_grace_seconds: int = setting(
+        "CANCEL_GRACE_SECONDS",
+        _not_negative,
+        "10",
+        "seconds a running job has to obey a cancel before its process is killed",
+    )
+    shutdown_grace_seconds: int = setting(
+        "SHUTDOWN_GRACE_SECONDS",
+        _not_negative,
+        "20",
+        "seconds running jobs have to finish when a worker stops; then they are handed back, 5 s later killed",
+    )
     user_concurrency: int | None = setting(
         "MAX_CONCURRENT_JOBS_PER_USER", _positive, None, "jobs of one user that run at once; no limit if not set"
     )
@@ -252,6 +283,40 @@ class Settings:
         secret=True,
     )
     mail_from: str = setting("MAIL_FROM", _text, "Carillon <carillon@localhost>", "sender of the platform's mails")
+    artifacts_url: str = setting(
+        "ARTIFACTS_URL",
+        _storage_url,
+        None,
+        "where files that jobs leave are kept: a folder or s3://bucket/prefix (extra s3); var/artifacts if not set",
+    )
+    artifacts_options: dict[str, Any] | None = setting(
+        "ARTIFACTS_OPTIONS",
+        _json_object,
+        None,
+        "JSON options of that storage, such as key, secret and endpoint_url of s3fs",
+        secret=True,
+    )
+    max_artifact_bytes: int = setting(
+        "MAX_ARTIFACT_BYTES", _positive, "104857600", "largest file that a job may leave, in bytes"
+    )
+    max_artifacts_per_job: int = setting(
+        "MAX_ARTIFACTS_PER_JOB", _positive, "100", "files that one attempt of a job may leave"
+    )
+    artifact_retention_days: int = setting(
+        "ARTIFACT_RETENTION_DAYS", _positive, "30", "life of a file whose job says nothing else"
+    )
+    job_retention_days: int = setting(
+        "JOB_RETENTION_DAYS", _positive, "30", "days a job is kept after its end, with its attempts, logs and files"
+    )
+    notification_retention_days: int = setting(
+        "NOTIFICATION_RETENTION_DAYS", _positive, "90", "days notifications and messages are kept, by whole months"
+    )
+    webhook_retention_days: int = setting(
+        "WEBHOOK_RETENTION_DAYS", _positive, "30", "days webhook deliveries are kept, by whole months"
+    )
+    audit_retention_days: int = setting(
+        "AUDIT_RETENTION_DAYS", _positive, "365", "days the audit log is kept, by whole months"
+    )
     public_url: str = setting(
         "PUBLIC_URL", _text, None, "address people reach the platform under; http://localhost:PORT if not set"
     )
@@ -291,6 +356,7 @@ def _derive(parsed: dict[str, Any]) -> None:
     parsed["result_backend"] = parsed["result_backend"] or parsed["redis_url"]
     parsed["public_url"] = (parsed["public_url"] or f"http://localhost:{parsed['port']}").rstrip("/")
     parsed["connection_sqlite_roots"] = parsed["connection_sqlite_roots"] or (parsed["var_dir"] / "databases",)
+    parsed["artifacts_url"] = parsed["artifacts_url"] or f"file://{parsed['var_dir']}/artifacts"
     parsed["media_roots"] = parsed["media_roots"] or (parsed["var_dir"] / "media",)
     if parsed["connection_networks"] is None and parsed["environment"] == "production":
         parsed["connection_networks"] = ()
@@ -302,6 +368,8 @@ def _check(settings: Settings) -> None:
     is_public = settings.host not in {"127.0.0.1", "localhost", "::1"}
     if settings.secret_key == DEVELOPMENT_SECRET and is_public:
         raise SettingsError("SECRET_KEY must be set where HOST is not the loopback address: the default one is public")
+    if settings.artifacts_url.startswith("s3:") and find_spec("s3fs") is None:
+        raise SettingsError("ARTIFACTS_URL needs the extra s3: pip install 'carillon[s3]'")
     if not settings.is_production:
         return
     if settings.secret_key == DEVELOPMENT_SECRET:

@@ -13,13 +13,14 @@ from celery import states as celery_states
 from celery.exceptions import Ignore
 
 from service.database import db
-from service.jobs.errors import JobCancelled, LeaseLost, PermanentError
-from service.jobs.lifecycle import stop_job
+from service.jobs.errors import JobCancelled, LeaseLost, PermanentError, WorkerStopping
+from service.jobs.lifecycle import hand_back_job, stop_job
 from service.jobs.registry import JobType, all_job_types
-from service.text import is_storable_json
+from service.jobs.sealing import Unreadable, seal, unseal
 from tasks.application import in_application
 from tasks.context import JobContext
-from tasks.lease import Attempt, attempt_of, until_written
+from tasks.lease import Attempt, attempt_of, body_of, until_written
+from tasks.outcome import checked_result, conceal
 
 log = structlog.get_logger(__name__)
 
@@ -48,13 +49,20 @@ class JobTask(Task):  # type: ignore[misc]  # Celery publishes no types
     def _run(self, attempt: Attempt) -> Any:
         context = JobContext(attempt, self)
         try:
-            result = self.job_type.body(context, **self._payload(attempt))
+            result = self._sealed_outcome(context, attempt) if attempt.is_sensitive else self._outcome(context, attempt)
             context.close()
-            return _serializable(result)
+            return result
         except JobCancelled:
+            _leave_no_session()
             context.close()
             until_written(lambda: stop_job(UUID(attempt.job_id), attempt.number, attempt.progress))
             self.update_state(state=celery_states.REVOKED)
+            raise Ignore from None
+        except WorkerStopping:
+            # It may have struck in the middle of a transaction of the body's.
+            _leave_no_session()
+            context.close()
+            until_written(lambda: hand_back_job(UUID(attempt.job_id), attempt.number, self.request.hostname))
             raise Ignore from None
         except LeaseLost:
             log.warning("lease_lost")
@@ -63,9 +71,29 @@ class JobTask(Task):  # type: ignore[misc]  # Celery publishes no types
             context.close()
             raise
 
-    def _payload(self, attempt: Attempt) -> dict[str, Any]:
+    def _outcome(self, context: JobContext, attempt: Attempt) -> Any:
+        payload = self._payload(attempt)
+        with body_of(attempt):
+            result = self.job_type.body(context, **payload)
+        return checked_result(result)
+
+    def _sealed_outcome(self, context: JobContext, attempt: Attempt) -> Any:
+        """The result as nobody but the job's owner can read it; raises nothing that tells of the job's data."""
         try:
-            loaded: dict[str, Any] = self.job_type.schema.load(json.loads(attempt.row["payload"]))
+            return seal(self._outcome(context, attempt), attempt.owner)
+        except BaseException as error:
+            failure = conceal(error, self.job_type.permanent)
+        # Only here: raised in the clause above it would take the first exception along, as its context.
+        raise failure
+
+    def _payload(self, attempt: Attempt) -> dict[str, Any]:
+        payload = json.loads(attempt.row["payload"])
+        try:
+            if attempt.is_sensitive:
+                payload = unseal(payload, attempt.owner)
+            loaded: dict[str, Any] = self.job_type.schema.load(payload)
+        except Unreadable:
+            raise PermanentError("The key of the payload is gone.", code="payload_unreadable") from None
         except ma.ValidationError as error:
             # The type has changed since the job was accepted.
             raise PermanentError(f"Invalid payload: {error.messages}", code="invalid_payload") from None
@@ -75,15 +103,6 @@ class JobTask(Task):  # type: ignore[misc]  # Celery publishes no types
 def _leave_no_session() -> None:
     with in_application():
         db.session.remove()
-
-
-def _serializable(result: Any) -> Any:
-    try:
-        if not is_storable_json(result):
-            raise PermanentError("The result holds text that cannot be stored.", code="invalid_result")
-    except (TypeError, ValueError) as error:
-        raise PermanentError(f"The result is no JSON: {error}", code="invalid_result") from None
-    return result
 
 
 def register_job_tasks(app: Celery) -> None:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 from celery import Task
 
+from service.artifacts.actions import leave_artifact
+from service.artifacts.models import Artifact
+from service.artifacts.sources import Source
 from service.clock import utcnow
 from service.events import JobProgressed, publish
 from service.jobs.actions import add_logs
-from service.jobs.errors import JobCancelled, LeaseLost
+from service.jobs.dependencies import Parent, parents_of
+from service.jobs.sealing import seal_text
 from service.notifier.channels import webhook
 from service.text import storable
-from tasks.application import flask_app
-from tasks.lease import Attempt, until_written
-from tasks.progress import Report, Reporter
+from tasks.application import flask_app, in_application
+from tasks.lease import Attempt, stopping, until_written
+from tasks.progress import Report, Reporter, report_of
 
 T = TypeVar("T")
 Level = Literal["debug", "info", "warning", "error"]
@@ -37,6 +41,7 @@ class JobContext:
         self._task = task
         self._task_id = task.request.id
         self._reporter = attempt.reporter = Reporter(self._send)
+        attempt.last_words = self._say_last
         self._started_at = time.monotonic()
         self._webhook_at = 0.0
         self._lines: list[tuple[str, str, Any]] = []
@@ -62,6 +67,11 @@ class JobContext:
         """The tenant of this job."""
         return UUID(str(self._attempt.row["organization_id"]))
 
+    def parents(self) -> dict[str, Parent]:
+        """The jobs that this one depended on, with their results: by ref in a workflow, else by id."""
+        with in_application():
+            return parents_of(self.job_id)
+
     def progress(self, current: float, total: float, message: str | None = None, detail: str | None = None) -> None:
         """Tell how far the job has come: `current` of `total` steps.
 
@@ -76,21 +86,7 @@ class JobContext:
 
     def _report(self, current: float, total: float, message: str | None, detail: str | None) -> Report:
         self.check_cancelled()
-        share = min(max(current / total, 0.0), 1.0) if total > 0 else 0.0
-        percentage = round(share * 100, 1)
-        whole = int(percentage)
-        report: Report = {
-            "current": current,
-            "total": total,
-            "percentage": whole if whole == percentage else percentage,
-        }
-        if message is not None:
-            report["message"] = storable(message)
-        if detail is not None:
-            report["detail"] = storable(detail)
-        if 0 < share < 1:
-            elapsed = time.monotonic() - self._started_at
-            report["etaSeconds"] = round(elapsed / share - elapsed, 1)
+        report = report_of(current, total, message, detail, time.monotonic() - self._started_at)
         self._attempt.progress = report
         return report
 
@@ -112,17 +108,54 @@ class JobContext:
         if len(self._lines) >= LINES_AT_ONCE:
             self._keep_lines()
 
+    def artifact(
+        self, name: str, source: Source, *, content_type: str | None = None, expires_in: float | None = None
+    ) -> Artifact:
+        """Leave a file for the job's owner, called `name`; one that this attempt has left by that name is replaced.
+
+        `source` is bytes, text, a `Path`, or a file open in binary mode, which is read from where it stands, a piece
+        at a time. The content type is guessed from the name where none is given; `expires_in` is in seconds, the
+        setting ARTIFACT_RETENTION_DAYS where none is given. The file is stored as it is, of a sensitive job too. Raises
+        InvalidArtifact, ArtifactTooLarge and TooManyArtifacts, which are permanent, StorageFull, JobCancelled and
+        LeaseLost; nothing is left of the file then.
+        """
+        # In a context of its own: whether the body's transaction commits is the body's business.
+        with flask_app().app_context():
+            return leave_artifact(
+                self._attempt.row,
+                name,
+                source,
+                content_type=content_type,
+                expires_in=expires_in,
+                go_on=self.check_cancelled,
+                keep_trying=until_written,
+            )
+
     def check_cancelled(self) -> None:
         """Raise JobCancelled when somebody cancelled the job, LeaseLost when another worker has it."""
-        if self._attempt.cancel_requested.is_set():
-            raise JobCancelled
-        if self._attempt.lost.is_set():
-            raise LeaseLost
+        if self._attempt.verdict is not None:
+            raise self._attempt.verdict
+
+    def on_cancel(self, callback: Callable[[], object]) -> None:
+        """Have `callback` called once when somebody cancels the job, or another worker has it.
+
+        For a body that waits where it cannot ask: close the socket, kill the subprocess. It is called from another
+        thread than the body's, at once if the job is cancelled already; an exception in it is logged and stops nothing.
+        A body that has not ended after its type's `cancel_grace` or CANCEL_GRACE_SECONDS is killed with its process.
+        """
+        self._attempt.on_cancel(callback)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the worker stops: the body has SHUTDOWN_GRACE_SECONDS to finish, then WorkerStopping is raised in it.
+
+        A body that keeps checkpoints may raise WorkerStopping itself: the job is queued again at once.
+        """
+        return stopping.is_set()
 
     def sleep(self, seconds: float) -> None:
         """Wait, but no longer than until somebody cancels the job."""
-        if self._attempt.cancel_requested.wait(seconds):
-            raise JobCancelled
+        self._attempt.must_end.wait(seconds)
         self.check_cancelled()
 
     def close(self) -> None:
@@ -130,9 +163,15 @@ class JobContext:
         self._reporter.close()
         self._keep_lines()
 
+    def _say_last(self, message: str) -> None:
+        self.log(message, "warning")
+        self._keep_lines()
+
     def _keep_lines(self) -> None:
         if self._lines:
             lines, self._lines = self._lines, []
+            if self._attempt.is_sensitive:
+                lines = [(level, seal_text(text, self._attempt.owner), at) for level, text, at in lines]
             until_written(lambda: add_logs(self.job_id, self.attempt, lines))
 
     def _send(self, report: Report, is_last: bool) -> None:

@@ -12,13 +12,14 @@ from service.clock import utcnow
 from service.queue import BROKER_ERRORS, DISPATCH_TASK, celery_app, fall_asleep, listen
 from service.queues.dispatch import Windows, dispatch
 from tasks.application import flask_app
+from tasks.lease import stopping
 
 log = structlog.get_logger(__name__)
 
 # Starting a task costs more than waiting a little for the next bell.
 LINGER_SECONDS = 1.0
-# What becomes free within this time is dealt with at once.
-GATHER_SECONDS = 0.01
+# Looking more often than this finds little new.
+GATHER_SECONDS = 0.025
 
 _windows = Windows()
 
@@ -35,7 +36,8 @@ def dispatch_jobs() -> None:
 
 
 def _attend() -> None:
-    while True:
+    while not stopping.is_set():
+        began = time.monotonic()
         passed = dispatch(_windows)
         if passed.parked:
             # Behind the parked ones there may be others.
@@ -44,7 +46,9 @@ def _attend() -> None:
             if fall_asleep(DISPATCH_TASK):
                 continue
             return
-        time.sleep(GATHER_SECONDS)
+        time.sleep(max(0.0, began + GATHER_SECONDS - time.monotonic()))
+    # The next worker must not take this task for awake.
+    fall_asleep(DISPATCH_TASK)
 
 
 def _pause(next_start: datetime | None) -> float:

@@ -8,16 +8,18 @@ from typing import Any
 import structlog
 from sqlalchemy.exc import OperationalError
 
-from service.accounts.actions import delete_expired_tokens
 from service.jobs import lifecycle
 from service.jobs.dependencies import BATCH, settle_ended
-from service.jobs.idempotency import forget_old_keys
 from service.notifications.channel_messages import messages_are_due
 from service.operations.partitions import prepare_partitions as make_partitions
+from service.operations.retention import TICK_SECONDS
+from service.operations.retention import prune as delete_old
 from service.queue import BROKER_ERRORS, DISPATCH_TASK, celery_app, wake
 from service.queues.dispatch import jobs_are_held
 from service.queues.statistics import measure
+from service.schedules.firing import run_due
 from service.webhooks.outbox import deliveries_are_due
+from service.workflows.actions import finish_ended_workflows
 from tasks.application import flask_app
 from tasks.delivery import deliver_webhooks, send_email
 
@@ -54,6 +56,12 @@ def expire_due() -> None:
 
 
 @tick
+def run_schedules() -> None:
+    """Submit the jobs of schedules whose time has come."""
+    run_due()
+
+
+@tick
 def relay() -> None:
     """Send again the messages that the broker has lost."""
     lifecycle.relay()
@@ -80,6 +88,12 @@ def settle() -> None:
 
 
 @tick
+def finish_workflows() -> None:
+    """Note the ends of workflows that nobody noted."""
+    finish_ended_workflows()
+
+
+@tick
 def measure_queues() -> None:
     """Measure how much waits in each queue and how fast it goes."""
     measure()
@@ -102,6 +116,5 @@ def prepare_partitions() -> None:
 
 @tick
 def prune() -> None:
-    """Delete tokens and idempotency keys that have run out."""
-    delete_expired_tokens()
-    forget_old_keys()
+    """Delete what is older than it is to be kept; what does not go in time is left to the next tick."""
+    delete_old(TICK_SECONDS)

@@ -3,23 +3,32 @@
 It sends the progress that was held back, and it holds on to the jobs: a job is held by a lease of 30 s in SQL. The
 thread renews it every 10 s, and looks every 2 s whether somebody asked to cancel the job or gave it to another worker.
 A process that dies stops renewing, and the job is rescued.
+
+A body that has not ended some time after that is ended by force: a process of a pool is killed. Where threads share a
+process there is no such means, and the thread only says so.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from uuid import UUID
 
 import structlog
+from billiard import current_process
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from service.events import JobRow
-from service.jobs.lifecycle import read_attempt, renew_lease
+from service.jobs.errors import JobCancelled, JobMustEnd, LeaseLost, WorkerStopping
+from service.jobs.lifecycle import read_attempt, renew_lease, stop_job
 from tasks.application import in_application
 from tasks.progress import INTERVAL_SECONDS, Reporter
 
@@ -42,12 +51,20 @@ class Attempt:
     """An attempt of a job in this process."""
 
     row: JobRow
+    # Seconds that the body has once it must end.
+    grace: float
     progress: Mapping[str, Any] | None = None
     reporter: Reporter | None = None
-    cancel_requested: threading.Event = field(default_factory=threading.Event)
-    lost: threading.Event = field(default_factory=threading.Event)
+    # Keeps a last line for the job's owner, and the lines that wait to be kept.
+    last_words: Callable[[str], None] | None = None
+    in_body: bool = False
+    # JobCancelled or LeaseLost, once that is known.
+    verdict: type[JobMustEnd] | None = None
+    must_end: threading.Event = field(default_factory=threading.Event)
+    ends_by: float = float("inf")
     looked_at: float = field(default_factory=time.monotonic)
     renewed_at: float = field(default_factory=time.monotonic)
+    _callbacks: deque[Callable[[], object]] = field(default_factory=deque)
 
     @property
     def job_id(self) -> str:
@@ -59,16 +76,61 @@ class Attempt:
         """Which attempt of the job this is, from 1; with the id the fence of its writes."""
         return int(self.row["attempt"])
 
+    @property
+    def owner(self) -> str:
+        """The id of the user whose job it is."""
+        return str(self.row["user_id"])
+
+    @property
+    def is_sensitive(self) -> bool:
+        """Whether payload, result and log are sealed."""
+        return bool(self.row["sensitive"])
+
+    def condemn(self, verdict: type[JobMustEnd]) -> None:
+        """Have the body end: its context raises `verdict` from now on, and its callbacks are called."""
+        if self.verdict is None:
+            self.verdict = verdict
+            self.ends_by = time.monotonic() + self.grace
+            self.must_end.set()
+            log.info("body_must_end", job_id=self.job_id, attempt=self.number, reason=verdict.__name__)
+            # In a thread of their own: one that hangs must keep neither the lease from being renewed nor the kill.
+            threading.Thread(target=self._call_back, name="on-cancel", daemon=True).start()
+
+    def on_cancel(self, callback: Callable[[], object]) -> None:
+        """Have `callback` called once when the body must end; at once if that is known already."""
+        self._callbacks.append(callback)
+        if self.must_end.is_set():
+            self._call_back()
+
+    def _call_back(self) -> None:
+        while True:
+            try:
+                # Whoever takes one calls it: the thread that was started, or the body that came too late with it.
+                callback = self._callbacks.popleft()
+            except IndexError:
+                return
+            try:
+                with in_application():
+                    callback()
+            except Exception as error:
+                # In the words of a sensitive job's callback may be its data.
+                kind = type(error).__name__
+                log.error("cancel_callback_failed", job_id=self.job_id, error=kind, exc_info=not self.is_sensitive)
+
 
 _attempts: dict[str, Attempt] = {}
+# Held while a body is ended by force, and to leave one: the process that is killed has nothing else in hand.
+_leaving = threading.Lock()
+# Set when this worker takes no more jobs and will soon end.
+stopping = threading.Event()
 _thread: threading.Thread | None = None
 _wanted = threading.Event()
 
 
-def hold(task_id: str, row: JobRow) -> None:
-    """Hold on to a claimed attempt until `forget`."""
+def hold(task_id: str, row: JobRow, grace: float) -> None:
+    """Hold on to a claimed attempt until `forget`; `grace`: seconds its body has once it must end."""
     global _thread  # noqa: PLW0603 - one thread a process
-    _attempts[task_id] = Attempt(row)
+    _attempts[task_id] = Attempt(row, grace)
     if _thread is None or not _thread.is_alive():
         _thread = threading.Thread(target=_attend, name="lease", daemon=True)
         _thread.start()
@@ -85,6 +147,32 @@ def forget(task_id: str) -> None:
     _attempts.pop(task_id, None)
 
 
+@contextmanager
+def body_of(attempt: Attempt) -> Iterator[None]:
+    """Run a body inside this: only there it may be ended by force."""
+    attempt.in_body = True
+    try:
+        yield
+    finally:
+        with _leaving:
+            attempt.in_body = False
+
+
+def hear_parent(*_: object) -> None:
+    """What the parent of a pool's process says by SIGUSR2: at first that the worker stops, then that the body must end.
+
+    Raises WorkerStopping where the body is.
+    """
+    if not stopping.is_set():
+        stopping.set()
+        return
+    for attempt in _attempts.values():
+        if attempt.in_body:
+            # Once: its `finally` blocks may take a while.
+            attempt.in_body = False
+            raise WorkerStopping
+
+
 def _attend() -> None:
     while True:
         if not _attempts:
@@ -94,7 +182,7 @@ def _attend() -> None:
         for attempt in list(_attempts.values()):
             # The lease first: a report may hang as long as Redis does.
             now = time.monotonic()
-            if now - attempt.looked_at >= LOOK_SECONDS:
+            if now - attempt.looked_at >= LOOK_SECONDS or now >= attempt.ends_by:
                 attempt.looked_at = now
                 try:
                     _look_after(attempt, now)
@@ -107,6 +195,10 @@ def _attend() -> None:
 
 def _look_after(attempt: Attempt, now: float) -> None:
     job_id = UUID(attempt.job_id)
+    is_overdue = now >= attempt.ends_by
+    if is_overdue:
+        # Once more with the next look, should the database be away.
+        attempt.ends_by = now + LOOK_SECONDS
     try:
         with in_application():
             if now - attempt.renewed_at >= RENEW_SECONDS:
@@ -114,13 +206,44 @@ def _look_after(attempt: Attempt, now: float) -> None:
                 attempt.renewed_at = now
             else:
                 row = read_attempt(job_id, attempt.number)
+            if row is None:
+                attempt.condemn(LeaseLost)
+            elif row["cancel_requested_at"] is not None:
+                attempt.condemn(JobCancelled)
+            if is_overdue:
+                _end_by_force(attempt)
     except DATABASE_AWAY as error:
         log.warning("lease_not_renewed", job_id=attempt.job_id, error=str(error).splitlines()[0])
-        return
-    if row is None:
-        attempt.lost.set()
-    elif row["cancel_requested_at"] is not None:
-        attempt.cancel_requested.set()
+
+
+def _end_by_force(attempt: Attempt) -> None:
+    """Write the end of a body that does not end, and kill the process that runs it."""
+    with _leaving:
+        if not attempt.in_body:
+            return
+        if not is_pool_child():
+            log.error("body_does_not_end", job_id=attempt.job_id, attempt=attempt.number)
+            attempt.ends_by = float("inf")
+            return
+        if attempt.verdict is JobCancelled:
+            # Before the kill: the parent process takes a job without an end for one that was lost with its worker.
+            stop_job(UUID(attempt.job_id), attempt.number, attempt.progress)
+            _tell_of_kill(attempt)
+        log.error("process_killed", job_id=attempt.job_id, attempt=attempt.number, grace=attempt.grace)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _tell_of_kill(attempt: Attempt) -> None:
+    try:
+        if attempt.last_words is not None:
+            attempt.last_words(f"Killed: the job had not ended {attempt.grace:g} s after it was cancelled.")
+    except Exception:
+        log.exception("last_words_not_kept", job_id=attempt.job_id)
+
+
+def is_pool_child() -> bool:
+    """Whether this is one of the processes of a worker's pool, which runs one job at a time."""
+    return bool(current_process().name != "MainProcess")
 
 
 def until_written(write: Callable[[], T]) -> T:

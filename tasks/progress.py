@@ -10,6 +10,8 @@ from typing import Any
 
 import structlog
 
+from service.text import storable
+
 log = structlog.get_logger(__name__)
 
 # Contract, "Numbered events": at most 10 a second per job.
@@ -17,6 +19,25 @@ REPORTS_A_SECOND = 10
 INTERVAL_SECONDS = 1 / REPORTS_A_SECOND
 
 Report = dict[str, Any]
+
+
+def report_of(current: float, total: float, message: str | None, detail: str | None, elapsed: float) -> Report:
+    """Progress as the contract writes it, after `elapsed` seconds; what is left is judged by the rate so far."""
+    share = min(max(current / total, 0.0), 1.0) if total > 0 else 0.0
+    percentage = round(share * 100, 1)
+    whole = int(percentage)
+    report: Report = {
+        "current": current,
+        "total": total,
+        "percentage": whole if whole == percentage else percentage,
+    }
+    if message is not None:
+        report["message"] = storable(message)
+    if detail is not None:
+        report["detail"] = storable(detail)
+    if 0 < share < 1:
+        report["etaSeconds"] = round(elapsed / share - elapsed, 1)
+    return report
 
 
 class Reporter:
@@ -70,6 +91,7 @@ class Reporter:
         self._sent.append(time.monotonic())
         try:
             self._send(report, is_last)
-        except Exception:
-            # A report that cannot be sent must not fail the job.
-            log.warning("progress_not_sent", exc_info=True)
+        except Exception as error:
+            # A report that cannot be sent must not fail the job. Without the traceback: it would go on with what the
+            # body may be dealing with just now, which is not for the log where the job is sensitive.
+            log.warning("progress_not_sent", error=f"{type(error).__name__}: {error}")

@@ -6,42 +6,43 @@ is only logged, so each keeps trying while the database is away.
 
 from __future__ import annotations
 
-import re
-import traceback as traceback_module
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
 import structlog
-from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
+from billiard.exceptions import WorkerLostError
 from celery import Task, signals
 from flask import has_app_context
 from redis.exceptions import RedisError
 from sqlalchemy import text
 
 from service.database import db
-from service.jobs.errors import PermanentError, RetryLater
 from service.jobs.lifecycle import complete_job, fail_job, lose_attempt, start_job
 from service.operations.workers import note_worker
 from service.queue import job_and_attempt
 from service.redis_client import redis
-from service.text import storable
+from service.settings import current_settings
+from tasks import stopping
 from tasks.application import flask_app, in_application
 from tasks.base import JobTask
 from tasks.lease import DATABASE_AWAY, attempt_of, forget, hold, until_written
+from tasks.outcome import asked_delay, describe, traceback_text
 
 log = structlog.get_logger(__name__)
 
-MAXIMUM_MESSAGE_LENGTH = 2_000
-MAXIMUM_TRACEBACK_LENGTH = 20_000
 HEARTBEAT_SECONDS = 5.0
 
 
 def connect_signals() -> None:
     """Have Celery call the receivers below."""
     signals.setup_logging.connect(keep_our_logs)
+    signals.worker_init.connect(spare_children)
     signals.worker_process_init.connect(forget_inherited_connections)
+    signals.worker_process_init.connect(listen_to_parent)
     signals.worker_ready.connect(begin_heartbeat)
+    signals.worker_ready.connect(prepare_to_stop)
+    signals.worker_shutting_down.connect(begin_to_stop)
     signals.task_prerun.connect(claim)
     signals.task_success.connect(write_result)
     signals.task_failure.connect(write_failure)
@@ -80,6 +81,27 @@ def begin_heartbeat(sender: Any, **_: Any) -> None:
     sender.timer.call_repeatedly(HEARTBEAT_SECONDS, beat)
 
 
+def spare_children(**_: Any) -> None:
+    """What the children will be told must not end one that is not ready to hear it."""
+    stopping.turn_deaf()
+
+
+def listen_to_parent(**_: Any) -> None:
+    """A child of a pool hears from its parent that the worker stops."""
+    stopping.listen_to_parent()
+
+
+def prepare_to_stop(sender: Any, **_: Any) -> None:
+    """Remember the worker's pool."""
+    stopping.know_pool(sender.pool)
+
+
+def begin_to_stop(sender: str, how: str, **_: Any) -> None:
+    """SIGTERM or Ctrl-C: running jobs have a time to finish. The cold ways of stopping are Celery's own."""
+    if how == "Warm":
+        stopping.stop(sender)
+
+
 def claim(task_id: str, task: Task, **_: Any) -> None:
     """Before a job: claim its attempt; the task ends as ignored when there is nothing to claim."""
     if not isinstance(task, JobTask):
@@ -87,10 +109,13 @@ def claim(task_id: str, task: Task, **_: Any) -> None:
     job_id, attempt = job_and_attempt(task_id)
     with in_application():
         row = until_written(lambda: start_job(job_id, attempt, task.request.hostname))
+        grace = task.job_type.cancel_grace
+        if grace is None:
+            grace = current_settings().cancel_grace_seconds
     if row is None:
         log.info("claim_refused", job_id=str(job_id), attempt=attempt)
     else:
-        hold(task_id, row)
+        hold(task_id, row, grace)
 
 
 def write_result(sender: Task, result: Any, **_: Any) -> None:
@@ -123,9 +148,9 @@ def write_failure(
             keep_trying(lambda: lose_attempt(job_id, attempt))
             return
         error = describe(exception, sender.job_type.permanent)
-        text = _traceback_text(exception, traceback)
+        text = traceback_text(exception, traceback)
         progress = _last_progress(task_id)
-        retry_in = exception.delay if isinstance(exception, RetryLater) else None
+        retry_in = asked_delay(exception)
         keep_trying(lambda: fail_job(job_id, attempt, error, text, progress, retry_in=retry_in))
 
 
@@ -142,22 +167,3 @@ def _last_progress(task_id: str) -> Mapping[str, Any] | None:
 def let_go(task_id: str, **_: Any) -> None:
     """After everything: the end is written, so the lease need not be renewed any more."""
     forget(task_id)
-
-
-def describe(exception: BaseException, permanent: tuple[type[Exception], ...]) -> dict[str, Any]:
-    """An exception as `{code, message, retryable}`."""
-    message = storable(str(exception) or type(exception).__name__)[:MAXIMUM_MESSAGE_LENGTH]
-    if isinstance(exception, SoftTimeLimitExceeded | TimeLimitExceeded):
-        return {"code": "timeout", "message": "The job took longer than it may.", "retryable": True}
-    if isinstance(exception, PermanentError):
-        return {"code": exception.code, "message": message, "retryable": False}
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(exception).__name__).lower()
-    return {"code": words, "message": message, "retryable": not isinstance(exception, permanent)}
-
-
-def _traceback_text(exception: BaseException, traceback: TracebackType | None) -> str | None:
-    if not isinstance(traceback, TracebackType):
-        # The parent process has it as text, in Celery's own words.
-        return storable(str(traceback))[-MAXIMUM_TRACEBACK_LENGTH:] if traceback else None
-    lines = traceback_module.format_exception(type(exception), exception, traceback)
-    return storable("".join(lines))[-MAXIMUM_TRACEBACK_LENGTH:]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import cache
 from typing import Any
-from zoneinfo import available_timezones
 
 import marshmallow as ma
 from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
@@ -13,6 +11,7 @@ from marshmallow import validate
 
 from service.accounts.roles import ROLES
 from service.pagination import PageArguments, PaginationSchema
+from service.timezones import check_timezone
 
 USERNAME = re.compile(r"[A-Za-z0-9._-]{3,64}")
 SHORTEST_PASSWORD = 10
@@ -22,9 +21,6 @@ LONGEST_LOGIN = 254
 
 # Local networks, where platforms like this one live, have mail too; the library's list is there to be changed.
 SPECIAL_USE_DOMAIN_NAMES[:] = [name for name in SPECIAL_USE_DOMAIN_NAMES if name not in {"local", "localhost", "test"}]
-
-# Entries of the database that name no place.
-_NO_TIMEZONES = {"Factory", "localtime"}
 
 
 class Text(ma.fields.String):
@@ -47,16 +43,6 @@ class EmailAddress(Text):
         except EmailNotValidError:
             raise ma.ValidationError("Not a valid e-mail address.") from None
         return address.normalized.lower()
-
-
-@cache
-def _timezones() -> frozenset[str]:
-    return frozenset(available_timezones() - _NO_TIMEZONES)
-
-
-def _is_timezone(value: str) -> None:
-    if value not in _timezones():
-        raise ma.ValidationError("Not a time zone of the IANA database, such as Europe/Berlin.")
 
 
 def _new_password() -> Text:
@@ -136,7 +122,7 @@ class AccountChangeSchema(ma.Schema):
         allow_none=True,
         validate=validate.Regexp(r"^\+[1-9][0-9]{6,14}\Z", error="E.164, such as +4915112345678."),
     )
-    timezone = Text(validate=_is_timezone)
+    timezone = Text(validate=check_timezone)
     webhook_url = Text(
         data_key="webhookUrl",
         allow_none=True,

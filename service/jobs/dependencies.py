@@ -10,17 +10,25 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import structlog
+from sqlalchemy.exc import DBAPIError
+
 from service.clock import utcnow
-from service.database import after_commit, fetch_all, transaction
+from service.database import Row, after_commit, fetch_all, transaction
 from service.errors import ValidationFailed
-from service.events import JobCancelled, JobCompleted, JobEvent, JobFailed, JobQueued, JobRow, JobScheduled, subscribe
+from service.events import JobCancelled, JobCompleted, JobEvent, JobFailed, JobPostponed, JobQueued, JobRow, subscribe
 from service.jobs.rows import RETURNED
+from service.jobs.sealing import unseal
 from service.jobs.states import COMPLETED, FINAL
 from service.jobs.transitions import transition
+
+log = structlog.get_logger(__name__)
 
 CANCEL = "cancel"
 CONTINUE = "continue"
@@ -43,10 +51,22 @@ def connect_dependencies() -> None:
     subscribe(_on_ends, JobCompleted, JobFailed, JobCancelled)
 
 
+# The ends that settling itself brings about it deals with itself: a chain is as long as its author likes.
+_is_settling: ContextVar[bool] = ContextVar("is_settling", default=False)
+
+
 def _on_ends(events: Sequence[JobEvent]) -> None:
     parents = [str(event.job["id"]) for event in events if event.job["has_dependents"]]
-    if parents:
-        after_commit(lambda: settle(parents))
+    if parents and not _is_settling.get():
+        after_commit(lambda: settle_or_leave(parents))
+
+
+def settle_or_leave(parents: Sequence[str]) -> None:
+    """Settle what depends on ended jobs, or leave it to the tick: that they have ended stands in any case."""
+    try:
+        settle(parents)
+    except DBAPIError as error:
+        log.warning("settling_left", jobs=len(parents), error=str(error).splitlines()[0])
 
 
 def write_dependencies(
@@ -161,33 +181,46 @@ DEPENDENCY_FAILED = {
 
 
 def settle(parents: Sequence[str]) -> None:
-    """Deal with what depends on jobs that have ended; doing so twice does it once."""
+    """Deal with what depends on jobs that have ended, and on those that end by this; twice does it once."""
+    token = _is_settling.set(True)
+    try:
+        with transaction():
+            while parents:
+                parents = _settle_children(parents)
+    finally:
+        _is_settling.reset(token)
+
+
+def _settle_children(parents: Sequence[str]) -> list[str]:
+    """Settle the children of ended jobs; those that ended by it and have children of their own."""
     now = utcnow()
-    with transaction():
-        ended = {row["id"]: row["status"] for row in fetch_all(ENDED, {"parents": json.dumps(sorted(parents))})}
-        if not ended:
-            return
-        parameters = {"parents": json.dumps([str(parent) for parent in ended])}
-        edges = fetch_all(CHILDREN, parameters)
-        fetch_all(SETTLED, parameters)
-        against = [edge for edge in edges if ended[edge["parent_id"]] != COMPLETED and edge["on_failure"] != CONTINUE]
-        _end(CANCEL_BLOCKED, JobCancelled, [edge["id"] for edge in against if edge["on_failure"] == CANCEL], now)
-        _end(FAIL_BLOCKED, JobFailed, [edge["id"] for edge in against if edge["on_failure"] == FAIL], now)
-        counts = Counter(str(edge["id"]) for edge in edges)
-        fetch_all(COUNT_DOWN, {"ended": json.dumps([{"job_id": each, "count": n} for each, n in counts.items()])})
-        ready = {"children": json.dumps(list(counts)), "now": now}
-        transition(JobQueued, UNBLOCK, ready)
-        transition(JobScheduled, POSTPONE, ready)
+    ended = {row["id"]: row["status"] for row in fetch_all(ENDED, {"parents": json.dumps(sorted(parents))})}
+    if not ended:
+        return []
+    parameters = {"parents": json.dumps([str(parent) for parent in ended])}
+    edges = fetch_all(CHILDREN, parameters)
+    fetch_all(SETTLED, parameters)
+    against = [edge for edge in edges if ended[edge["parent_id"]] != COMPLETED and edge["on_failure"] != CONTINUE]
+    cancelled = [str(edge["id"]) for edge in against if edge["on_failure"] == CANCEL]
+    failed = [str(edge["id"]) for edge in against if edge["on_failure"] == FAIL]
+    also_ended = [*_end(CANCEL_BLOCKED, JobCancelled, cancelled, now), *_end(FAIL_BLOCKED, JobFailed, failed, now)]
+    counts = Counter(str(edge["id"]) for edge in edges)
+    fetch_all(COUNT_DOWN, {"ended": json.dumps([{"job_id": each, "count": n} for each, n in counts.items()])})
+    ready = {"children": json.dumps(list(counts)), "now": now}
+    transition(JobQueued, UNBLOCK, ready)
+    transition(JobPostponed, POSTPONE, ready)
+    return [str(row["id"]) for row in also_ended if row["has_dependents"]]
 
 
-def _end(step: str, event_type: type[JobEvent], children: Sequence[object], now: Any) -> None:
-    if children:
-        parameters: dict[str, Any] = {"children": json.dumps([str(child) for child in children]), "now": now}
-        known = None
-        if event_type is JobFailed:
-            parameters["error"] = json.dumps(DEPENDENCY_FAILED)
-            known = {"error": DEPENDENCY_FAILED}
-        transition(event_type, step, parameters, known=known)
+def _end(step: str, event_type: type[JobEvent], children: Sequence[str], now: datetime) -> Sequence[JobRow]:
+    if not children:
+        return []
+    parameters: dict[str, Any] = {"children": json.dumps(children), "now": now}
+    known = None
+    if event_type is JobFailed:
+        parameters["error"] = json.dumps(DEPENDENCY_FAILED)
+        known = {"error": DEPENDENCY_FAILED}
+    return transition(event_type, step, parameters, known=known)
 
 
 def settle_ended() -> int:
@@ -205,14 +238,44 @@ def settle_ended() -> int:
     return len(rows)
 
 
-def parents_of(job_id: UUID) -> Sequence[JobRow]:
-    """The jobs that a job depends on: `id, ref, status, result, error`, JSON columns as text."""
+@dataclass(frozen=True)
+class Parent:
+    """A job that another one depended on, as it ended."""
+
+    id: UUID
+    status: str
+    result: Any
+    error: Mapping[str, Any] | None
+
+
+def parents_of(job_id: UUID) -> dict[str, Parent]:
+    """The jobs that a job depends on, by their ref in the workflow, or by id where they have none.
+
+    The result of a sensitive parent is None unless the job is sensitive too: what it makes of it would stand open.
+    """
     with transaction():
-        return fetch_all(
+        rows = fetch_all(
             """
-            SELECT parent.id, parent.ref, parent.status, parent.result::text AS result, parent.error::text AS error
+            SELECT parent.id, parent.ref, parent.status, parent.result::text AS result, parent.error::text AS error,
+                parent.user_id, parent.sensitive, child.sensitive AS seals
             FROM job_dependencies AS edge JOIN jobs AS parent ON parent.id = edge.parent_id
+                JOIN jobs AS child ON child.id = edge.job_id
             WHERE edge.job_id = %(job_id)s ORDER BY parent.id
             """,
             {"job_id": str(job_id)},
         )
+    return {
+        row["ref"] or str(row["id"]): Parent(UUID(str(row["id"])), row["status"], _result(row), _parsed(row["error"]))
+        for row in rows
+    }
+
+
+def _result(row: Row) -> Any:
+    result = _parsed(row["result"])
+    if result is None or not row["sensitive"]:
+        return result
+    return unseal(result, row["user_id"]) if row["seals"] else None
+
+
+def _parsed(text: str | None) -> Any:
+    return None if text is None else json.loads(text)

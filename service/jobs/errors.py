@@ -29,6 +29,18 @@ class JobNotRetryable(Conflict):
     code = "job_not_retryable"
 
 
+class JobNotDeletable(Conflict):
+    """Only a job that has ended, and that no other job and no running workflow rests on, can be deleted."""
+
+    code = "job_not_deletable"
+
+
+class NotDeadLetter(Conflict):
+    """The job is no dead letter: it has not failed, or was replayed or discarded."""
+
+    code = "not_dead_letter"
+
+
 class DuplicateJob(Conflict):
     """Another job holds this unique key."""
 
@@ -39,7 +51,10 @@ class DuplicateJob(Conflict):
 
 
 class PermanentError(Exception):
-    """Raised by a job that must not be tried again; `code` is a stable word for machines."""
+    """Raised by a job that must not be tried again; `code` is a stable word for machines.
+
+    Celery copies what a job raises: a subclass must be such that its class can be called with the message alone.
+    """
 
     def __init__(self, message: str, *, code: str = "permanent_error") -> None:
         super().__init__(message)
@@ -54,9 +69,20 @@ class RetryLater(Exception):
         self.delay = delay
 
 
-class JobCancelled(Exception):
+class JobMustEnd(BaseException):
+    """Why the body of a job has to end; no Exception, so that an `except Exception` in a body does not swallow it."""
+
+
+class JobCancelled(JobMustEnd):
     """Raised inside a job by the next call of its context after somebody cancelled it."""
 
 
-class LeaseLost(Exception):
+class LeaseLost(JobMustEnd):
     """Raised inside a job by the next call of its context after the job was given to another worker."""
+
+
+class WorkerStopping(JobMustEnd):
+    """Raised inside a job, wherever it is, when its worker stops and the time to finish is up: it is queued again.
+
+    A body that sees `ctx.stopping` may raise it itself, once it has kept what the next attempt can go on from.
+    """

@@ -45,16 +45,17 @@ def claim(user_id: UUID, key: str, body_hash: bytes, job_ids: Sequence[str], now
     assert known is not None
     if bytes(known["body_hash"]) != body_hash:
         raise IdempotencyConflict
-    return list(
-        fetch_all(
-            f"""
-            SELECT {COLUMNS} FROM jobs JOIN unnest(%(job_ids)s::uuid[]) WITH ORDINALITY AS first(job_id, place)
-                ON jobs.id = first.job_id
-            ORDER BY first.place
-            """,
-            {"job_ids": _array(known["job_ids"])},
-        )
+    first = fetch_all(
+        f"""
+        SELECT {COLUMNS} FROM jobs JOIN unnest(%(job_ids)s::uuid[]) WITH ORDINALITY AS first(job_id, place)
+            ON jobs.id = first.job_id
+        ORDER BY first.place
+        """,
+        {"job_ids": _array(known["job_ids"])},
     )
+    if len(first) < len(known["job_ids"]):
+        raise IdempotencyConflict("A job that this Idempotency-Key led to has been deleted.")
+    return list(first)
 
 
 def settle(user_id: UUID, key: str, job_ids: Sequence[object]) -> None:

@@ -50,6 +50,9 @@ BATCH = 500
 MAXIMUM_RELAYED = 5_000
 
 Error = Mapping[str, Any]
+# How an attempt may end that says nothing about the job.
+LOST = "lost"
+HANDED_BACK = "handed_back"
 
 START = f"""
 job AS (
@@ -91,7 +94,8 @@ END_ATTEMPT = f"""
 job AS (
     UPDATE jobs SET status = %(status)s, result = %(result)s, error = %(error)s, progress = %(progress)s,
         completed_at = %(completed_at)s, next_attempt_at = %(next_attempt_at)s, lease_expires_at = NULL,
-        rescues = rescues + %(rescued)s, dispatched_at = NULL, version = version + 1,
+        rescues = rescues + %(rescued)s, max_attempts = max_attempts + %(spared)s, dispatched_at = NULL,
+        version = version + 1,
         unique_held = unique_held AND (%(status)s = ANY(unique_states) OR coalesce(unique_until > %(now)s, false))
     WHERE id = %(id)s AND attempt = %(attempt)s AND status = 'active'
     RETURNING {RETURNED}),
@@ -137,8 +141,9 @@ def _end_attempt(
         "now": now,
         "execution_id": str(new_id()),
         "execution_status": execution_status or status,
-        # Back to the queue without having failed: the attempt was lost with its worker.
-        "rescued": int(status == QUEUED),
+        # Back to the queue without having failed: lost with its worker, or handed back by one that stopped.
+        "rescued": int(status == QUEUED and execution_status == LOST),
+        "spared": int(status == QUEUED and execution_status == HANDED_BACK),
     }
     known = {"result": result, "error": error, "progress": progress}
     return _only(transition(event_type, END_ATTEMPT, parameters, known=known, extra=AFTER_END))
@@ -165,19 +170,24 @@ def fail_job(
     """
     with transaction():
         job = fetch_one(
-            f"SELECT {COLUMNS} FROM jobs WHERE id = %(id)s AND attempt = %(attempt)s AND status = 'active' FOR UPDATE",
+            f"""
+            SELECT {COLUMNS}, retry_limit FROM jobs
+            WHERE id = %(id)s AND attempt = %(attempt)s AND status = 'active' FOR UPDATE
+            """,
             {"id": str(job_id), "attempt": attempt},
         )
         if job is None:
             return None
         ending: dict[str, Any] = {"error": error, "traceback": traceback, "progress": progress}
-        failures = job["attempt"] - job["rescues"]
+        left = job["max_attempts"] + job["rescues"] - job["attempt"]
         if job["cancel_requested_at"] is not None:
             return _end_attempt(JobCancelled, job_id, attempt, execution_status="failed", **ending)
-        if not error["retryable"] or failures >= job["max_attempts"]:
+        if not error["retryable"] or left <= 0:
             return _end_attempt(JobFailed, job_id, attempt, **ending)
         delay = retry_in
         if delay is None:
+            # Of this round: neither what was lost or handed back counts, nor what was before a retry by hand.
+            failures = job["retry_limit"] + 1 - left
             delay = retry_delay(job["retry_strategy"], job["retry_delay"], failures, random.Random())
         return _end_attempt(
             JobRetrying,
@@ -208,13 +218,36 @@ def lose_attempt(job_id: UUID, attempt: int) -> JobRow | None:
             return None
         error = {"code": "worker_lost", "message": "The worker process died.", "retryable": False}
         if job["cancel_requested_at"] is not None:
-            row = _end_attempt(JobCancelled, job_id, attempt, execution_status="lost")
+            row = _end_attempt(JobCancelled, job_id, attempt, execution_status=LOST)
         elif job["rescues"] >= RESCUE_CAP:
-            row = _end_attempt(JobFailed, job_id, attempt, error=error, execution_status="lost")
+            row = _end_attempt(JobFailed, job_id, attempt, error=error, execution_status=LOST)
         else:
-            row = _end_attempt(JobQueued, job_id, attempt, execution_status="lost")
+            row = _end_attempt(JobQueued, job_id, attempt, execution_status=LOST)
         assert row is not None
     log.warning("attempt_lost", job_id=str(job_id), attempt=attempt, status=row["status"])
+    return row
+
+
+def hand_back_job(job_id: UUID, attempt: int, worker: str) -> JobRow | None:
+    """Queue a job again that a worker runs which stops, as if this attempt had not been; None when it does not run it.
+
+    The attempt is recorded, but neither spent nor counted as lost: any number of deploys leaves the job its attempts. A
+    job that somebody asked to cancel ends as cancelled.
+    """
+    with transaction():
+        job = fetch_one(
+            """
+            SELECT cancel_requested_at FROM jobs
+            WHERE id = %(id)s AND attempt = %(attempt)s AND worker = %(worker)s AND status = 'active' FOR UPDATE
+            """,
+            {"id": str(job_id), "attempt": attempt, "worker": worker},
+        )
+        if job is None:
+            return None
+        event_type = JobQueued if job["cancel_requested_at"] is None else JobCancelled
+        row = _end_attempt(event_type, job_id, attempt, execution_status=HANDED_BACK)
+        assert row is not None
+    log.info("job_handed_back", job_id=str(job_id), attempt=attempt, status=row["status"])
     return row
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, Text, Uuid, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, Text, Uuid, false, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -73,6 +73,8 @@ class Job(Base):
         ),
         Index("ix_jobs_workflow_id", "workflow_id", "status", postgresql_where=text("workflow_id IS NOT NULL")),
         Index("ix_jobs_schedule_id", "schedule_id", text("id DESC"), postgresql_where=text("schedule_id IS NOT NULL")),
+        # What `carillon rotate-keys` goes through.
+        Index("ix_jobs_sensitive", "id", postgresql_where=text("sensitive")),
         # A row changes twice in its life: room on its page keeps the changes there.
         {"postgresql_with": {"fillfactor": "70"}},
     )
@@ -120,6 +122,8 @@ class Job(Base):
     parent_id: Mapped[UUID | None]
     # Whether the owner's inbox hears of this job.
     notify: Mapped[bool] = mapped_column(default=True)
+    # Payload, result and log lines are sealed (`service.jobs.sealing`), and told to nobody but the owner.
+    sensitive: Mapped[bool] = mapped_column(default=False, server_default=false())
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
     scheduled_at: Mapped[datetime | None]
     started_at: Mapped[datetime | None]

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
 import structlog
 from redis.exceptions import RedisError
-from sqlalchemy import Select, and_, any_, func, literal, or_, select
+from sqlalchemy import Select, and_, func, or_, select
 
 from service.accounts.identity import Identity
 from service.clock import isoformat
 from service.database import db
 from service.errors import NotAllowed
 from service.events import JobRow
-from service.ids import first_id_at
 from service.jobs.errors import JobNotFound
+from service.jobs.filters import JobFilter, matching
 from service.jobs.models import Job, JobExecution, JobLog
 from service.jobs.representation import job_json, log_json
+from service.jobs.sealing import Unreadable, unseal, unseal_text
 from service.jobs.states import ACTIVE, QUEUED
 from service.jobs.waiting import COUNTED_AHEAD
 from service.pagination import LongList, Page
@@ -32,17 +31,9 @@ log = structlog.get_logger(__name__)
 _COLUMNS = [column for column in Job.__table__.columns if column.key != "payload"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class JobFilter:
-    """Which jobs of a list; None and empty mean any."""
-
-    statuses: Sequence[str] = ()
-    type: str | None = None
-    tag: str | None = None
-    queue: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    q: str | None = None
+def job_columns() -> Sequence[Any]:
+    """The columns that a job's JSON is made of."""
+    return _COLUMNS
 
 
 def visible_job(job_id: UUID, identity: Identity) -> JobRow:
@@ -79,23 +70,7 @@ def with_live_progress(row: JobRow) -> JobRow:
 
 def list_jobs(identity: Identity, wanted: JobFilter, page: Page) -> dict[str, Any]:
     """A page of the user's jobs, or of the tenant's for an operator, newest first."""
-    query = _visible(identity)
-    if wanted.statuses:
-        query = query.where(Job.status.in_(wanted.statuses))
-    if wanted.type:
-        query = query.where(Job.type == wanted.type)
-    if wanted.tag:
-        query = query.where(literal(wanted.tag) == any_(Job.tags))
-    if wanted.queue:
-        query = query.where(Job.queue == wanted.queue)
-    # The id holds the time it was made: a range of ids is a range of time, on the index that sorts the list.
-    if wanted.since:
-        query = query.where(Job.id >= first_id_at(wanted.since))
-    if wanted.until:
-        query = query.where(Job.id < first_id_at(wanted.until))
-    if wanted.q:
-        query = query.where(Job.name.icontains(wanted.q, autoescape=True))
-    listed = LongList(query, Job.id)
+    listed = LongList(matching(visible(identity), wanted), Job.id)
     return listed.read(page, lambda row: job_json(with_live_progress(row)), _COLUMNS)
 
 
@@ -103,7 +78,8 @@ def _rows(query: Select[Any]) -> list[JobRow]:
     return [dict(row) for row in db.session.execute(query).mappings()]
 
 
-def _visible(identity: Identity) -> Select[Any]:
+def visible(identity: Identity) -> Select[Any]:
+    """The user's jobs, or the tenant's for an operator."""
     query = select(Job)
     if identity.is_operator:
         return query.where(Job.organization_id == identity.organization_id)
@@ -116,10 +92,32 @@ def executions(job_id: UUID) -> Sequence[JobRow]:
     return _rows(query.order_by(JobExecution.attempt))
 
 
-def logs(job_id: UUID, page: Page) -> dict[str, Any]:
-    """A page of a job's log lines, first to last."""
-    query = select(JobLog).where(JobLog.job_id == job_id)
-    return LongList(query, JobLog.id, newest_first=False).read(page, log_json, [*JobLog.__table__.columns])
+def logs(job: JobRow, identity: Identity, page: Page) -> dict[str, Any]:
+    """A page of a job's log lines, first to last; of a sensitive job only its owner reads what they say."""
+
+    def unsealed(line: JobRow) -> dict[str, Any]:
+        return log_json({**line, "message": _opened(unseal_text, line["message"], job, identity)})
+
+    listed = LongList(select(JobLog).where(JobLog.job_id == job["id"]), JobLog.id, newest_first=False)
+    return listed.read(page, unsealed if job["sensitive"] else log_json, [*JobLog.__table__.columns])
+
+
+def own_result(job: JobRow, identity: Identity) -> dict[str, Any]:
+    """`{result}` of a sensitive job that has one, opened for its owner; empty of any other job."""
+    if not job["sensitive"] or job["result"] is None:
+        return {}
+    return {"result": _opened(unseal, job["result"], job, identity)}
+
+
+def _opened(unsealed: Callable[[Any, UUID], Any], sealed: Any, job: JobRow, identity: Identity) -> Any:
+    """What is sealed in a sensitive job, for its owner; None for operators, and where its key is gone."""
+    if job["user_id"] != identity.user_id:
+        return None
+    try:
+        return unsealed(sealed, identity.user_id)
+    except Unreadable:
+        log.warning("sealed_unreadable", job_id=str(job["id"]))
+        return None
 
 
 def health() -> dict[str, Any]:

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import marshmallow as ma
 
+from service.errors import ValidationFailed, flatten_messages
 from service.jobs.errors import UnknownJobType
 from service.jobs.limits import Limit, Rate
 from service.jobs.retry import EXPONENTIAL
@@ -56,6 +57,14 @@ class JobType:
     def schema(self) -> ma.Schema:
         """The payload's schema; it keeps nothing between loads, so one serves all."""
         return self.payload()
+
+    def load(self, payload: Mapping[str, Any]) -> dict[str, Any]:
+        """The keyword arguments of the body that a submitted payload makes; raises ValidationFailed."""
+        try:
+            loaded: dict[str, Any] = self.schema.load(payload)
+        except ma.ValidationError as error:
+            raise ValidationFailed(errors=flatten_messages(error.messages, "payload")) from None
+        return loaded
 
 
 _types: dict[str, JobType] = {}

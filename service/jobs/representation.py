@@ -21,7 +21,8 @@ def job_json(row: JobRow) -> dict[str, Any]:
         "attempt": row["attempt"],
         "maxAttempts": allowed_attempts(row),
         "progress": row.get("progress"),
-        "result": row.get("result"),
+        # Of a sensitive job only the owner reads it, by asking for that job.
+        "result": None if row["sensitive"] else row.get("result"),
         "error": row.get("error"),
         "tags": row["tags"],
         "uniqueKey": row["unique_key"],
@@ -34,6 +35,7 @@ def job_json(row: JobRow) -> dict[str, Any]:
         "completedAt": isoformat(row["completed_at"]),
         "nextAttemptAt": isoformat(row["next_attempt_at"]) if row["status"] == "retrying" else None,
         "cancelReason": row["cancel_reason"],
+        "sensitive": row["sensitive"],
         **place(row),
         "version": row["version"],
     }

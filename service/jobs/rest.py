@@ -13,14 +13,19 @@ from flask_smorest import Blueprint
 from service.accounts.identity import current_identity
 from service.audit.actions import record
 from service.database import transaction
+from service.events import JobRow
 from service.jobs import queries
 from service.jobs.actions import cancel_job, retry_job
+from service.jobs.bulk import Order, Outcome, ask
+from service.jobs.filters import JobFilter
 from service.jobs.registry import JobType, all_job_types
 from service.jobs.representation import execution_json, job_json
-from service.jobs.retry import EXPONENTIAL, FIXED
+from service.jobs.requests import accepted_answer, replay_headers, submission_of
 from service.jobs.schemas import (
     AcceptedBatchSchema,
     BatchSchema,
+    BulkAnswerSchema,
+    BulkSchema,
     CancelSchema,
     ExecutionListSchema,
     IdempotencySchema,
@@ -31,9 +36,7 @@ from service.jobs.schemas import (
     LogPageSchema,
     SubmissionSchema,
 )
-from service.jobs.states import statuses_of
-from service.jobs.submission import Accepted, Submission, submit_job, submit_jobs
-from service.jobs.uniqueness import Unique
+from service.jobs.submission import submit_job, submit_jobs
 from service.pagination import LongListArguments, Page
 from service.queue import queues
 from service.settings import current_settings
@@ -51,18 +54,12 @@ def submit(body: dict[str, Any], idempotency_key: str | None) -> Response:
     """Submit a job."""
     identity = current_identity()
     accepted = submit_job(
-        submission(body),
+        submission_of(body),
         organization_id=identity.organization_id,
         user_id=identity.user_id,
         idempotency_key=idempotency_key,
     )
-    # A new job's place came with its insertion.
-    job = job_json(accepted.row if accepted.outcome == "new" else queries.with_place(accepted.row))
-    return json_answer(
-        job,
-        200 if accepted.outcome == "existing" else 202,
-        {"Location": f"/api/jobs/{job['id']}", **_replayed(accepted)},
-    )
+    return accepted_answer(accepted)
 
 
 @blueprint.route("/jobs/batch", methods=["POST"])
@@ -73,27 +70,12 @@ def submit_batch(body: dict[str, Any], idempotency_key: str | None) -> Response:
     """Submit up to 1,000 jobs, all or none."""
     identity = current_identity()
     accepted = submit_jobs(
-        [submission(each) for each in body["jobs"]],
+        [submission_of(each) for each in body["jobs"]],
         organization_id=identity.organization_id,
         user_id=identity.user_id,
         idempotency_key=idempotency_key,
     )
-    return json_answer({"data": [job_json(each.row) for each in accepted]}, 202, _replayed(accepted[0]))
-
-
-def _replayed(accepted: Accepted) -> dict[str, str]:
-    return {"Idempotency-Replayed": "true"} if accepted.outcome == "replayed" else {}
-
-
-def submission(body: dict[str, Any]) -> Submission:
-    """The submission of a loaded request body."""
-    options = dict(body["options"])
-    given_unique = options.pop("unique", None)
-    key = options.pop("singleton_key", None)
-    unique = Unique(key=key, **(given_unique or {})) if key is not None else None
-    if (backoff := options.pop("retry_backoff", None)) is not None:
-        options["retry_strategy"] = EXPONENTIAL if backoff else FIXED
-    return Submission(type=body["type"], payload=body["payload"], name=body.get("name"), unique=unique, **options)
+    return json_answer({"data": [job_json(each.row) for each in accepted]}, 202, replay_headers(accepted[0]))
 
 
 @blueprint.route("/jobs", methods=["GET"])
@@ -102,16 +84,35 @@ def submission(body: dict[str, Any]) -> Submission:
 def list_jobs(arguments: dict[str, Any]) -> Response:
     """List your jobs, newest first; operators see those of their organization."""
     page = Page.taken_from(arguments)
-    status = arguments.pop("status", None)
-    wanted = queries.JobFilter(statuses=statuses_of(status) if status else (), **arguments)
-    return json_answer(queries.list_jobs(current_identity(), wanted, page))
+    return json_answer(queries.list_jobs(current_identity(), JobFilter.taken_from(arguments), page))
+
+
+@blueprint.route("/jobs/actions", methods=["POST"])
+@blueprint.arguments(BulkSchema)
+@blueprint.response(200, BulkAnswerSchema)
+@blueprint.alt_response(202, schema=JobSchema, description="The jobs are many: this one deals with them")
+def act_on_many(body: dict[str, Any]) -> Response:
+    """Cancel, retry or delete many jobs: those with these ids, or all that meet conditions."""
+    said = BulkSchema(only=("filter", "ids")).dump(body)
+    order = Order.given(body["action"], body, said, body.get("reason"))
+    return bulk_answer(ask(order, current_identity()))
+
+
+def bulk_answer(came_of_it: Outcome | JobRow) -> Response:
+    """What was done, or the job that does it."""
+    if isinstance(came_of_it, Outcome):
+        return json_answer(came_of_it.json())
+    job = job_json(came_of_it)
+    return json_answer(job, 202, {"Location": f"/api/jobs/{job['id']}"})
 
 
 @blueprint.route("/jobs/<uuid:job_id>", methods=["GET"])
 @blueprint.response(200, JobSchema)
 def get_job(job_id: UUID) -> Response:
     """Read a job: its status, progress, result or error."""
-    return json_answer(job_json(queries.with_place(queries.visible_job(job_id, current_identity()))))
+    identity = current_identity()
+    row = queries.with_place(queries.visible_job(job_id, identity))
+    return json_answer(job_json(row) | queries.own_result(row, identity))
 
 
 @blueprint.route("/jobs/<uuid:job_id>", methods=["DELETE"])
@@ -157,9 +158,9 @@ def list_executions(job_id: UUID) -> Response:
 @blueprint.response(200, LogPageSchema)
 def list_logs(arguments: dict[str, Any], job_id: UUID) -> Response:
     """List what a job logged, first to last."""
-    queries.visible_job(job_id, current_identity())
-    page = Page.taken_from(arguments)
-    return json_answer(queries.logs(job_id, page))
+    identity = current_identity()
+    job = queries.visible_job(job_id, identity)
+    return json_answer(queries.logs(job, identity, Page.taken_from(arguments)))
 
 
 @blueprint.route("/job-types", methods=["GET"])
@@ -171,15 +172,16 @@ def list_job_types() -> Response:
 
 def _job_type_json(kind: JobType) -> dict[str, Any]:
     plugin = MarshmallowPlugin()
-    APISpec(title="", version="", openapi_version="3.0.3", plugins=[plugin])
+    spec = APISpec(title="", version="", openapi_version="3.0.3", plugins=[plugin])
     assert plugin.converter is not None
     schema = plugin.converter.schema2jsonschema(kind.payload)  # type: ignore[no-untyped-call]  # apispec has no types there
     return {
         "name": kind.name,
         "title": kind.title,
         "description": kind.description,
-        "payload": {**schema, "additionalProperties": False},
+        "payload": {**schema, **_referred_to(spec), "additionalProperties": False},
         "stages": list(kind.stages),
+        "sensitive": kind.sensitive,
         "defaults": {
             "queue": kind.queue or queues()[0],
             "priority": kind.priority,
@@ -189,3 +191,9 @@ def _job_type_json(kind: JobType) -> dict[str, Any]:
             "timeout": kind.timeout or current_settings().job_timeout_minutes * 60,
         },
     }
+
+
+def _referred_to(spec: APISpec) -> dict[str, Any]:
+    """What the references of a payload's schema point to, if there are any."""
+    schemas = spec.components.schemas
+    return {"components": {"schemas": schemas}} if schemas else {}

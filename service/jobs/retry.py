@@ -16,9 +16,15 @@ JITTER = 0.1
 def retry_delay(strategy: str, base_seconds: float, failures: int, rng: random.Random) -> float:
     """Seconds until the attempt after `failures` (1 or more) failed ones.
 
-    Exponential: base, 2 base, 4 base, …; linear: base, 2 base, 3 base, …; fixed: base. Each ±10 % so that jobs that
-    failed together do not return together, and at most 6 hours.
+    What the strategy says, ±10 % so that jobs that failed together do not return together.
+    """
+    return strategy_delay(strategy, base_seconds, failures) * rng.uniform(1 - JITTER, 1 + JITTER)
+
+
+def strategy_delay(strategy: str, base_seconds: float, failures: int) -> float:
+    """Seconds as the strategy has them, at most 6 hours.
+
+    Exponential: base, 2 base, 4 base, …; linear: base, 2 base, 3 base, …; fixed: base.
     """
     factor = {EXPONENTIAL: 2.0 ** min(failures - 1, 32), LINEAR: float(failures), FIXED: 1.0}[strategy]
-    jitter = rng.uniform(1 - JITTER, 1 + JITTER)
-    return min(base_seconds * factor, MAXIMUM_DELAY_SECONDS) * jitter
+    return min(base_seconds * factor, MAXIMUM_DELAY_SECONDS)

@@ -9,6 +9,8 @@ import marshmallow as ma
 from marshmallow import validate
 
 from service.clock import utcnow
+from service.jobs.acts import ACTS
+from service.jobs.bulk import AT_ONCE
 from service.jobs.dependencies import CANCEL, POLICIES, Dependency
 from service.jobs.retry import STRATEGIES
 from service.jobs.states import OLDER_WORDS, STATUSES
@@ -65,6 +67,9 @@ class JobSchema(ma.Schema):
     completedAt = ma.fields.DateTime(required=True, allow_none=True)
     nextAttemptAt = ma.fields.DateTime(required=True, allow_none=True)
     cancelReason = ma.fields.String(required=True, allow_none=True)
+    sensitive = ma.fields.Boolean(
+        required=True, metadata={"description": "Its result is null but for its owner, who asks for this one job"}
+    )
     queuePosition = ma.fields.Integer(metadata={"description": "While it is queued: 1 is the next to run"})
     estimatedWaitSeconds = ma.fields.Float(metadata={"description": "While it is queued, as far as can be told"})
     version = ma.fields.Integer(required=True)
@@ -103,7 +108,9 @@ class LogLineSchema(ma.Schema):
     id = ma.fields.UUID(required=True)
     attempt = ma.fields.Integer(required=True)
     level = ma.fields.String(required=True)
-    message = ma.fields.String(required=True)
+    message = ma.fields.String(
+        required=True, allow_none=True, metadata={"description": "null in a sensitive job that is not yours"}
+    )
     createdAt = ma.fields.DateTime(required=True)
 
 
@@ -289,19 +296,113 @@ class CancelSchema(ma.Schema):
     reason = ma.fields.String(validate=validate.Length(max=500), allow_none=True)
 
 
-class JobFilterSchema(LongListArguments):
-    """The filters of the list of jobs."""
+class ConditionsSchema(ma.Schema):
+    """What jobs can be found by, whatever their status."""
+
+    type = ma.fields.String()
+    tag = ma.fields.String()
+    queue = ma.fields.String()
+    schedule_id = ma.fields.UUID(data_key="scheduleId", metadata={"description": "Submitted by this schedule"})
+    since = ma.fields.AwareDateTime(metadata={"description": "Created at this time or later"})
+    until = ma.fields.AwareDateTime(metadata={"description": "Created before this time"})
+    q = ma.fields.String(validate=validate.Length(1, 200), metadata={"description": "Part of the name"})
+
+
+class JobConditionsSchema(ConditionsSchema):
+    """What jobs can be found by."""
 
     status = ma.fields.String(
         validate=validate.OneOf([*STATUSES, *OLDER_WORDS]),
         metadata={"description": "A status, or an older word for it"},
     )
-    type = ma.fields.String()
-    tag = ma.fields.String()
-    queue = ma.fields.String()
-    since = ma.fields.AwareDateTime(metadata={"description": "Created at this time or later"})
-    until = ma.fields.AwareDateTime(metadata={"description": "Created before this time"})
-    q = ma.fields.String(validate=validate.Length(1, 200), metadata={"description": "Part of the name"})
+
+
+class JobFilterSchema(LongListArguments, JobConditionsSchema):
+    """The filters of the list of jobs."""
+
+
+class DeadLetterConditionsSchema(ConditionsSchema):
+    """What dead letters can be found by."""
+
+    code = ma.fields.String(metadata={"description": "The code of the error"})
+    fingerprint = ma.fields.String(metadata={"description": "Of a group of failures that are alike"})
+    q = ma.fields.String(
+        validate=validate.Length(1, 200), metadata={"description": "Part of the name or of the error's message"}
+    )
+
+
+class ChoiceSchema(ma.Schema):
+    """Conditions for something to be done to all jobs that meet them; none at all has to be said in so many words."""
+
+    all = ma.fields.Boolean(
+        validate=validate.Equal(True), metadata={"description": "true, in place of conditions: every job"}
+    )
+
+    @ma.validates_schema
+    def _says_which(self, data: dict[str, Any], **_: Any) -> None:
+        conditions = data.keys() - {"all"}
+        if bool(conditions) == ("all" in data):
+            raise ma.ValidationError('Give conditions, or {"all": true}.')
+        empty = [name for name in sorted(conditions) if not data[name]]
+        if empty:
+            raise ma.ValidationError({name: ["Must not be empty."] for name in empty})
+
+
+class JobChoiceSchema(JobConditionsSchema, ChoiceSchema):
+    """Jobs for something to be done to."""
+
+
+class ManySchema(ma.Schema):
+    """The jobs that something is to be done to: `ids`, or the `filter` of a schema below this one."""
+
+    ids = ma.fields.List(ma.fields.UUID(), validate=validate.Length(1, AT_ONCE))
+
+    @ma.validates_schema
+    def _one_or_the_other(self, data: dict[str, Any], **_: Any) -> None:
+        if ("filter" in data) == ("ids" in data):
+            raise ma.ValidationError("Give filter or ids.", "filter")
+
+
+class BulkSchema(ManySchema):
+    """Something to be done to many jobs."""
+
+    action = ma.fields.String(
+        required=True, validate=validate.OneOf([act.name for act in ACTS.values() if not act.to_dead_letters])
+    )
+    filter = ma.fields.Nested(JobChoiceSchema)
+    reason = ma.fields.String(validate=validate.Length(max=500), metadata={"description": "Why they are cancelled"})
+
+
+class RateSchema(ma.Schema):
+    """How fast something is to be done to many jobs."""
+
+    rate = ma.fields.Float(
+        data_key="ratePerSecond",
+        load_default=None,
+        validate=validate.Range(0.1, 1_000),
+        metadata={"description": "Jobs a second; as fast as it goes if not given"},
+    )
+
+
+class BulkErrorSchema(ma.Schema):
+    """Why it was not done to one of the jobs."""
+
+    jobId = ma.fields.UUID(required=True)
+    code = ma.fields.String(required=True)
+    message = ma.fields.String(required=True)
+
+
+class BulkAnswerSchema(ma.Schema):
+    """What was done to many jobs."""
+
+    count = ma.fields.Integer(required=True, metadata={"description": "Jobs that it was done to"})
+    skipped = ma.fields.Integer(
+        required=True,
+        metadata={"description": "Jobs of these ids, or that met the conditions a moment before, that refused it"},
+    )
+    errors = ma.fields.List(
+        ma.fields.Nested(BulkErrorSchema), metadata={"description": "Of those that were skipped, up to a hundred"}
+    )
 
 
 class JobTypeSchema(ma.Schema):
@@ -312,6 +413,9 @@ class JobTypeSchema(ma.Schema):
     description = ma.fields.String(required=True)
     payload = ma.fields.Dict(required=True, metadata={"description": "JSON Schema of the payload"})
     stages = ma.fields.List(ma.fields.String(), required=True)
+    sensitive = ma.fields.Boolean(
+        required=True, metadata={"description": "Payload, result and log are encrypted, for their owner only"}
+    )
     defaults = ma.fields.Dict(required=True)
 
 

@@ -25,9 +25,9 @@ MOVES: dict[str, frozenset[str]] = {
     ACTIVE: frozenset({COMPLETED, FAILED, RETRYING, CANCELLED, QUEUED}),
     RETRYING: frozenset({QUEUED, FAILED, CANCELLED}),
     COMPLETED: frozenset(),
-    # A dead letter, or a cancelled job, that somebody retries.
-    FAILED: frozenset({QUEUED}),
-    CANCELLED: frozenset({QUEUED}),
+    # A dead letter, or a cancelled job, that somebody retries: with its workflow it may wait for others again.
+    FAILED: frozenset({QUEUED, BLOCKED}),
+    CANCELLED: frozenset({QUEUED, BLOCKED}),
 }
 
 # The older words that filters accept (contract: "Statuses of a job").

@@ -10,18 +10,18 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
 
-import marshmallow as ma
-
 from service.clock import utcnow
+from service.crypto import keyed_digest
 from service.database import after_commit, transaction
-from service.errors import CarillonError, ValidationFailed, flatten_messages
+from service.errors import CarillonError, ValidationFailed
 from service.events import JobCreated, JobRow
 from service.ids import new_id
 from service.jobs import idempotency
-from service.jobs.dependencies import Dependency, settle, write_dependencies
+from service.jobs.dependencies import Dependency, settle_or_leave, write_dependencies
 from service.jobs.limits import UNLIMITED
 from service.jobs.registry import JobType, get_job_type
 from service.jobs.rows import RETURNED
+from service.jobs.sealing import seal
 from service.jobs.states import BLOCKED, QUEUED, SCHEDULED
 from service.jobs.transitions import transition
 from service.jobs.uniqueness import DEBOUNCE, Unique, holder_of, unique_id
@@ -82,10 +82,10 @@ INSERT = f"""
 given AS (
     SELECT *, row_number() OVER (PARTITION BY queue, status) AS place
     FROM jsonb_to_recordset(%(jobs)s) AS job(id uuid, type text, name text, queue text, status text, priority int,
-        payload jsonb, sensitive boolean, tags jsonb, retry_limit int, retry_strategy text, retry_delay float, timeout int,
+        payload jsonb, tags jsonb, retry_limit int, retry_strategy text, retry_delay float, timeout int,
         unique_key text, unique_id uuid, unique_states jsonb, unique_until timestamptz, scheduled_at timestamptz,
         expires_at timestamptz, concurrency_key text, waiting_for int, has_dependents boolean, workflow_id uuid,
-        ref text, schedule_id uuid, parent_id uuid, notify boolean, limited boolean)),
+        ref text, schedule_id uuid, parent_id uuid, notify boolean, sensitive boolean, limited boolean)),
 room AS (
     SELECT queue, CASE
         WHEN EXISTS (SELECT FROM queues WHERE name = queue AND (paused_at IS NOT NULL OR drain_before IS NOT NULL))
@@ -104,12 +104,12 @@ job AS (
     INSERT INTO jobs (id, organization_id, user_id, type, name, queue, status, priority, payload, tags, attempt,
         retry_limit, max_attempts, rescues, retry_strategy, retry_delay, timeout, unique_key, unique_id, unique_held,
         unique_states, unique_until, concurrency_key, waiting_for, has_dependents, workflow_id, ref, schedule_id,
-        parent_id, notify, created_at, scheduled_at, next_attempt_at, expires_at, dispatched_at, version)
+        parent_id, notify, sensitive, created_at, scheduled_at, next_attempt_at, expires_at, dispatched_at, version)
     SELECT id, %(organization_id)s::uuid, %(user_id)s::uuid, type, name, queue, status, priority, payload,
         ARRAY(SELECT jsonb_array_elements_text(tags)), 0, retry_limit, retry_limit + 1, 0, retry_strategy, retry_delay,
         timeout, unique_key, unique_id, unique_id IS NOT NULL,
         CASE WHEN unique_id IS NOT NULL THEN ARRAY(SELECT jsonb_array_elements_text(unique_states)) END, unique_until,
-        concurrency_key, waiting_for, has_dependents, workflow_id, ref, schedule_id, parent_id, notify,
+        concurrency_key, waiting_for, has_dependents, workflow_id, ref, schedule_id, parent_id, notify, sensitive,
         %(now)s, scheduled_at, scheduled_at, expires_at,
         CASE WHEN status = 'queued' AND NOT limited AND place <= free
             AND NOT EXISTS (SELECT FROM job_limits WHERE subject = 'type:' || type) THEN %(now)s::timestamptz END, 1
@@ -142,6 +142,11 @@ def submit_job(
     ]
 
 
+def check_submission(submission: Submission, user_id: UUID) -> None:
+    """Raise what submitting this would raise for its type, payload and queue; nothing is written."""
+    _record(submission, user_id, utcnow(), (), "")
+
+
 def submit_jobs(
     submissions: Sequence[Submission],
     *,
@@ -163,7 +168,8 @@ def submit_jobs(
     is_plain = idempotency_key is None and not parents and all(each.unique is None for each in submissions)
     with transaction(is_single=is_plain):
         if idempotency_key is not None:
-            body_hash = hashlib.sha256(json.dumps([_given_fields(each) for each in submissions]).encode()).digest()
+            said = json.dumps([_given_fields(each) for each in submissions])
+            body_hash = _digest(said, is_secret=any(record["sensitive"] for record in records))
             first = idempotency.claim(user_id, idempotency_key, body_hash, [record["id"] for record in records], now)
             if first is not None:
                 return [Accepted(row, "replayed") for row in first]
@@ -200,7 +206,7 @@ def _write_dependencies(
     }
     ended = write_dependencies(waiting, among=[record["id"] for record in records], user_id=user_id)
     if ended:
-        after_commit(lambda: settle(ended))
+        after_commit(lambda: settle_or_leave(ended))
 
 
 def _stands_for(record: dict[str, Any], submission: Submission, scope: Mapping[str, Any]) -> Accepted:
@@ -219,6 +225,11 @@ def _given_fields(submission: Submission) -> dict[str, str]:
     """What was said of a job, and only that: a version that knows more options must not find another body."""
     said = ((each.name, getattr(submission, each.name), each.default) for each in fields(submission))
     return {name: repr(value) for name, value, default in said if value != default}
+
+
+def _digest(said: str, *, is_secret: bool) -> bytes:
+    # By a plain digest anybody who sees it could try out what the payload was.
+    return keyed_digest(said) if is_secret else hashlib.sha256(said.encode()).digest()
 
 
 def _place(number: int, submissions: Sequence[Submission]) -> str:
@@ -254,7 +265,9 @@ def _record(
         "queue": queue,
         "status": BLOCKED if submission.depends_on else SCHEDULED if waits else QUEUED,
         "priority": _given(submission.priority, kind.priority),
-        "payload": submission.payload,
+        # Only now that it is checked: from here on nobody reads it but the worker.
+        "payload": seal(submission.payload, user_id) if kind.sensitive else submission.payload,
+        "sensitive": kind.sensitive,
         "tags": list(submission.tags),
         "retry_limit": _given(submission.retry_limit, kind.retry_limit),
         "retry_strategy": submission.retry_strategy or kind.retry_strategy,
@@ -296,9 +309,6 @@ def _given(value: Any, default: Any) -> Any:
 
 
 def _check_payload(kind: JobType, payload: Mapping[str, Any], user_id: UUID) -> None:
-    try:
-        loaded = kind.schema.load(payload)
-    except ma.ValidationError as error:
-        raise ValidationFailed(errors=flatten_messages(error.messages, "payload")) from None
+    loaded = kind.load(payload)
     if kind.check is not None:
         kind.check(user_id, loaded)

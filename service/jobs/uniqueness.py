@@ -74,8 +74,8 @@ RETURNING id
 HOLDER = f"SELECT {COLUMNS} FROM jobs WHERE unique_id = %(unique_id)s AND unique_held FOR UPDATE"
 
 RENEW = f"""
-UPDATE jobs SET payload = %(payload)s, name = %(name)s, priority = %(priority)s, timeout = %(timeout)s,
-    scheduled_at = coalesce(%(scheduled_at)s, scheduled_at),
+UPDATE jobs SET payload = %(payload)s, sensitive = %(sensitive)s, name = %(name)s, priority = %(priority)s,
+    timeout = %(timeout)s, scheduled_at = coalesce(%(scheduled_at)s, scheduled_at),
     next_attempt_at = coalesce(%(scheduled_at)s, next_attempt_at), version = version + 1
 WHERE id = %(id)s
 RETURNING {COLUMNS}
@@ -98,13 +98,16 @@ def holder_of(record: Mapping[str, Any], unique: Unique, now: datetime) -> JobRo
     if unique.mode in {EXISTING, THROTTLE}:
         return holder
     has_begun = holder["attempt"] > 0 or holder["status"] not in {SCHEDULED, QUEUED, BLOCKED}
-    if unique.mode == REPLACE and has_begun:
+    # One whose time is pushed back must still wait for it: a job of another mode may hold the key as it runs.
+    is_late = unique.mode == DEBOUNCE and holder["status"] not in {SCHEDULED, BLOCKED}
+    if is_late or (unique.mode == REPLACE and has_begun):
         raise DuplicateJob(job_id=holder["id"])
     return fetch_one(
         RENEW,
         {
             "id": holder["id"],
             "payload": json.dumps(record["payload"]),
+            "sensitive": record["sensitive"],
             "name": record["name"],
             "priority": record["priority"],
             "timeout": record["timeout"],

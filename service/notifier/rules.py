@@ -51,7 +51,8 @@ RULES: dict[type[JobEvent], Rule] = {
         "job.name || ' completed'",
         "job.name || ' completed successfully.'",
         "completed",
-        "jsonb_build_object('result', job.result)",
+        # A sensitive job's result is for its owner to fetch.
+        "jsonb_build_object('result', CASE WHEN NOT job.sensitive THEN job.result END)",
     ),
     JobFailed: Rule(
         "job_failed",

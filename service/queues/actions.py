@@ -25,7 +25,9 @@ def pause_queue(name: str) -> None:
         fetch_all(
             """
             UPDATE jobs SET dispatched_at = NULL
-            WHERE queue = %(queue)s AND status = 'queued' AND dispatched_at IS NOT NULL
+            WHERE id IN (
+                SELECT id FROM jobs WHERE queue = %(queue)s AND status = 'queued' AND dispatched_at IS NOT NULL
+                ORDER BY id FOR UPDATE)
             """,
             {"queue": name},
         )

@@ -18,14 +18,13 @@ from operator import itemgetter
 from service.database import after_commit, fetch_all, fetch_one, transaction
 from service.events import JobRow
 from service.jobs.limits import subjects_of
-from service.jobs.rows import COLUMNS
 from service.jobs.submission import SENT_AT_ONCE
 from service.queue import enqueue_jobs, level_of, queues
 from service.queues.limits import Allowances
 
 # Any constant serves. Whoever sends held jobs, or changes what may be sent, has it to himself.
-LOCK = 7_203_514
-# Jobs of a tenant, or of a limit, that one pass looks at.
+LOCK = 7_203_516
+# Jobs of a tenant, or of a limit, that one pass looks at when limits hold jobs back.
 CANDIDATES = 200
 # Messages ahead of the workers of a queue: few, so that tenants take turns; more while the workers outrun us.
 LEAST_AHEAD = SENT_AT_ONCE
@@ -37,10 +36,16 @@ class Windows:
     """How many messages may wait in each queue; learnt from how many were left at the last pass."""
 
     sizes: dict[str, int] = field(default_factory=dict)
+    # Whether the last pass parked jobs: behind them there may be many like them, and others behind those.
+    meets_limits: bool = False
 
-    def adapted(self, queue: str, waiting: int) -> int:
-        """The size of a queue's window now that so many messages wait and there are jobs to send."""
-        size = self.sizes.get(queue, 2 * LEAST_AHEAD)
+    def size(self, queue: str) -> int:
+        """How many messages may wait in a queue."""
+        return self.sizes.get(queue, 2 * LEAST_AHEAD)
+
+    def adapt(self, queue: str, waiting: int) -> int:
+        """The size of a queue's window now that so many messages wait and somebody asked for more."""
+        size = self.size(queue)
         if waiting == 0:
             size = min(2 * size, MOST_AHEAD)
         elif waiting > size // 2:
@@ -69,6 +74,26 @@ def lock_dispatch() -> None:
     fetch_all("SELECT pg_advisory_xact_lock(%(lock)s)", {"lock": LOCK})
 
 
+# What a message, a limit or an order of jobs needs to know of them.
+SEEN = "id, type, queue, priority, attempt, timeout, organization_id, user_id, concurrency_key, parked_on"
+
+STATE = """
+WITH RECURSIVE subject AS (
+    (SELECT parked_on FROM jobs WHERE status = 'queued' AND parked_on IS NOT NULL ORDER BY parked_on LIMIT 1)
+    UNION ALL
+    SELECT (SELECT parked_on FROM jobs
+        WHERE status = 'queued' AND parked_on IS NOT NULL AND parked_on > subject.parked_on ORDER BY parked_on LIMIT 1)
+    FROM subject WHERE subject.parked_on IS NOT NULL),
+sent AS (
+    SELECT queue, organization_id, priority, count(*) AS jobs FROM jobs
+    WHERE status = 'queued' AND dispatched_at IS NOT NULL
+    GROUP BY queue, organization_id, priority)
+SELECT clock_timestamp() AS now,
+    (SELECT coalesce(json_agg(queues), '[]') FROM queues)::text AS queues,
+    (SELECT coalesce(json_agg(parked_on), '[]') FROM subject WHERE parked_on IS NOT NULL)::text AS parked,
+    (SELECT coalesce(json_agg(sent), '[]') FROM sent)::text AS sent
+"""
+
 # The tenants with held jobs by one look at the index each, and the first jobs of each of them.
 HELD = f"""
 WITH RECURSIVE tenant AS (
@@ -82,77 +107,94 @@ WITH RECURSIVE tenant AS (
         ORDER BY organization_id LIMIT 1)
     FROM tenant WHERE tenant.organization_id IS NOT NULL)
 SELECT held.* FROM tenant, LATERAL (
-    SELECT {COLUMNS}, parked_on FROM jobs
+    SELECT {SEEN} FROM jobs
     WHERE queue = %(queue)s AND organization_id = tenant.organization_id AND status = 'queued'
         AND dispatched_at IS NULL AND parked_on IS NULL AND coalesce(created_at < %(drain_before)s, true)
-    ORDER BY priority DESC, id LIMIT {CANDIDATES}) AS held
-"""
-
-SENT = """
-SELECT organization_id, priority, count(*) AS jobs FROM jobs
-WHERE queue = %(queue)s AND status = 'queued' AND dispatched_at IS NOT NULL
-GROUP BY organization_id, priority
-"""
-
-PARKED_SUBJECTS = """
-WITH RECURSIVE subject AS (
-    (SELECT parked_on FROM jobs WHERE status = 'queued' AND parked_on IS NOT NULL ORDER BY parked_on LIMIT 1)
-    UNION ALL
-    SELECT (SELECT parked_on FROM jobs
-        WHERE status = 'queued' AND parked_on IS NOT NULL AND parked_on > subject.parked_on ORDER BY parked_on LIMIT 1)
-    FROM subject WHERE subject.parked_on IS NOT NULL)
-SELECT parked_on FROM subject WHERE parked_on IS NOT NULL
+    ORDER BY priority DESC, id LIMIT %(most)s) AS held
 """
 
 PARKED = f"""
 SELECT parked.* FROM jsonb_to_recordset(%(freed)s) AS freed(subject text, free int), LATERAL (
-    SELECT {COLUMNS}, parked_on FROM jobs WHERE status = 'queued' AND parked_on = freed.subject
+    SELECT {SEEN} FROM jobs WHERE status = 'queued' AND parked_on = freed.subject
     ORDER BY priority DESC, id LIMIT freed.free) AS parked
 """
 
 
+@dataclass(frozen=True)
+class State:
+    """How the queues stand as a pass begins."""
+
+    now: datetime
+    # By name, only the queues that may start jobs: the moment before which these must have been created, if any.
+    running: Mapping[str, str | None]
+    # Limits that jobs are parked under.
+    parked: Sequence[str]
+    # By queue: messages by level, and by tenant.
+    levels: Mapping[str, Counter[int]]
+    tenants: Mapping[str, Counter[str]]
+
+
+def _state() -> State:
+    row = fetch_one(STATE, {})
+    assert row is not None
+    states = {each["name"]: each for each in json.loads(row["queues"])}
+    levels: dict[str, Counter[int]] = {queue: Counter() for queue in queues()}
+    tenants: dict[str, Counter[str]] = {queue: Counter() for queue in queues()}
+    for each in json.loads(row["sent"]):
+        if each["queue"] in levels:
+            levels[each["queue"]][level_of(each["priority"])] += each["jobs"]
+            tenants[each["queue"]][each["organization_id"]] += each["jobs"]
+    return State(
+        now=row["now"],
+        running={
+            queue: states.get(queue, {}).get("drain_before")
+            for queue in queues()
+            if states.get(queue, {}).get("paused_at") is None
+        },
+        parked=json.loads(row["parked"]),
+        levels=levels,
+        tenants=tenants,
+    )
+
+
 def dispatch(windows: Windows) -> Pass:
-    """Send the jobs whose turn it is; one pass, which looks at some hundred jobs of each tenant."""
+    """Send the jobs whose turn it is: one pass, which looks at no more of them than it may need."""
     with transaction():
         lock_dispatch()
-        clock = fetch_one("SELECT clock_timestamp() AS now", {})
-        assert clock is not None
-        now = clock["now"]
-        allowances = Allowances(now)
-        candidates = _held_jobs()
-        subjects = [row["parked_on"] for row in fetch_all(PARKED_SUBJECTS, {})]
-        allowances.load(subjects)
-        for job in _parked_jobs(subjects, allowances):
+        state = _state()
+        allowances = Allowances(state.now)
+        allowances.load(state.parked)
+        candidates = {queue: _held_jobs(queue, state, windows) for queue in state.running}
+        for job in _parked_jobs(state.parked, allowances):
             # One of a queue that is paused stays where it is.
             if job["queue"] in candidates:
                 candidates[job["queue"]].append(job)
-        allowances.load(subject for jobs in candidates.values() for job in jobs for subject in subjects_of(job))
+        allowances.load({subject for jobs in candidates.values() for job in jobs for subject in subjects_of(job)})
         chosen: list[JobRow] = []
         parked: dict[str, str] = {}
         for queue, jobs in candidates.items():
-            if jobs:
-                for job, blocker in _choose(queue, jobs, windows, allowances):
-                    if blocker is None:
-                        chosen.append(job)
-                    elif blocker != job["parked_on"]:
-                        parked[str(job["id"])] = blocker
+            for job, blocker in _choose(
+                jobs, state.levels[queue], state.tenants[queue], windows.size(queue), allowances
+            ):
+                if blocker is None:
+                    chosen.append(job)
+                elif blocker != job["parked_on"]:
+                    parked[str(job["id"])] = blocker
         allowances.save()
         _park(parked)
-        rows = _mark_sent(chosen, now)
+        rows = _mark_sent(chosen, state.now)
         after_commit(lambda: enqueue_jobs(rows))
-    starts = [allowances.next_start(subject) for subject in {*subjects, *parked.values()}]
+    windows.meets_limits = bool(parked)
+    starts = [allowances.next_start(subject) for subject in {*state.parked, *parked.values()}]
     return Pass(len(rows), len(parked), min((start for start in starts if start is not None), default=None))
 
 
-def _held_jobs() -> dict[str, list[JobRow]]:
-    """The first held jobs of each tenant, by queue; none of a queue that is paused."""
-    states = {row["name"]: row for row in fetch_all("SELECT name, paused_at, drain_before FROM queues", {})}
-    held = {}
-    for queue in queues():
-        state = states.get(queue, {"paused_at": None, "drain_before": None})
-        if state["paused_at"] is None:
-            held[queue] = list(fetch_all(HELD, {"queue": queue, "drain_before": state["drain_before"]}))
-    return held
+def _held_jobs(queue: str, state: State, windows: Windows) -> list[JobRow]:
+    """The first held jobs of each tenant: as many as there is room for, or more while limits hold some back."""
+    waiting = state.levels[queue].total()
+    room = max(windows.adapt(queue, waiting) - waiting, LEAST_AHEAD)
+    most = max(room, CANDIDATES) if windows.meets_limits else room
+    return list(fetch_all(HELD, {"queue": queue, "drain_before": state.running[queue], "most": most}))
 
 
 def _parked_jobs(subjects: Iterable[str], allowances: Allowances) -> Sequence[JobRow]:
@@ -166,29 +208,27 @@ def _parked_jobs(subjects: Iterable[str], allowances: Allowances) -> Sequence[Jo
 
 
 def _choose(
-    queue: str, jobs: list[JobRow], windows: Windows, allowances: Allowances
+    jobs: list[JobRow], levels: Counter[int], tenants: Counter[str], window: int, allowances: Allowances
 ) -> Iterator[tuple[JobRow, str | None]]:
-    """The jobs to send, in this order, with None, and those to park, each with the limit that is in its way."""
-    waiting: Counter[int] = Counter()
-    turns: Counter[object] = Counter()
-    for row in fetch_all(SENT, {"queue": queue}):
-        waiting[level_of(row["priority"])] += row["jobs"]
-        turns[row["organization_id"]] += row["jobs"]
-    window = windows.adapted(queue, waiting.total())
+    """The jobs to send, in this order, with None, and those to park, each with the limit that is in its way.
+
+    `levels` and `tenants`: the messages that wait already.
+    """
     ranked = []
     for job in sorted(jobs, key=lambda each: (-each["priority"], each["id"])):
-        turns[job["organization_id"]] += 1
-        ranked.append((-level_of(job["priority"]), turns[job["organization_id"]], -job["priority"], job["id"], job))
+        tenants[str(job["organization_id"])] += 1
+        turn = tenants[str(job["organization_id"])]
+        ranked.append((-level_of(job["priority"]), turn, -job["priority"], job["id"], job))
     ranked.sort(key=itemgetter(0, 1, 2, 3))
     for lowest, *_, job in ranked:
         level = -lowest
         # A message of a lower level is not in the way of this one.
-        if sum(count for at, count in waiting.items() if at >= level) >= window:
+        if sum(count for at, count in levels.items() if at >= level) >= window:
             continue
         blocker = allowances.blocker(job)
         if blocker is None:
             allowances.take(job)
-            waiting[level] += 1
+            levels[level] += 1
         yield job, blocker
 
 
@@ -199,7 +239,9 @@ def _park(parked: Mapping[str, str]) -> None:
             """
             UPDATE jobs SET parked_on = place.subject
             FROM jsonb_to_recordset(%(places)s) AS place(id uuid, subject text)
-            WHERE jobs.id = place.id AND jobs.status = 'queued'
+            WHERE jobs.id = place.id AND jobs.id IN (
+                SELECT jobs.id FROM jobs JOIN jsonb_to_recordset(%(places)s) AS place(id uuid, subject text) USING (id)
+                WHERE jobs.status = 'queued' ORDER BY jobs.id FOR UPDATE OF jobs)
             """,
             {"places": json.dumps(places)},
         )
@@ -213,9 +255,12 @@ def _mark_sent(jobs: Sequence[JobRow], now: datetime) -> Sequence[JobRow]:
     rows = fetch_all(
         f"""
         UPDATE jobs SET dispatched_at = %(now)s, parked_on = NULL
-        WHERE id IN (SELECT value::uuid FROM jsonb_array_elements_text(%(ids)s)) AND status = 'queued'
-            AND dispatched_at IS NULL
-        RETURNING {COLUMNS}
+        WHERE id IN (
+            SELECT id FROM jobs
+            WHERE id IN (SELECT value::uuid FROM jsonb_array_elements_text(%(ids)s)) AND status = 'queued'
+                AND dispatched_at IS NULL
+            ORDER BY id FOR UPDATE)
+        RETURNING {SEEN}
         """,
         {"ids": json.dumps(list(places)), "now": now},
     )

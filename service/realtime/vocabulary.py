@@ -139,7 +139,7 @@ def _changed_elsewhere(name: str) -> Callable[[Entry], Iterator[Message]]:
 TABLE: dict[str, Callable[[Entry], Iterator[Message]]] = {
     "JobCreated": _created,
     "JobQueued": _moved,
-    "JobScheduled": _moved,
+    "JobPostponed": _moved,
     "JobStarted": _started,
     "JobProgressed": _progressed,
     "JobRetrying": _retrying,

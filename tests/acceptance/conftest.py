@@ -1,4 +1,4 @@
-"""Two platforms for all acceptance tests: one that nothing happens to, and one that suffers."""
+"""Platforms for all acceptance tests: one that nothing happens to, one that suffers, one with plug-ins."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import requests
 from devstack import programs
 from devstack.ports import free_port
 from tests.acceptance.platform import Platform
+from tests.acceptance.plugins import copy_of_example, install_confidential, install_example
 from tests.acceptance.receiver import Receiver
 from tests.acceptance.waiting import until
 
@@ -33,6 +34,28 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 def suffering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """A whole platform that the fault tests stop, kill and restart; each leaves it healthy."""
     with Platform(tmp_path_factory.mktemp("suffering")) as platform:
+        yield platform
+
+
+@pytest.fixture(scope="session")
+def example_sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the sample plug-in."""
+    return copy_of_example(tmp_path_factory.mktemp("example"))
+
+
+@pytest.fixture(scope="session")
+def plugged(tmp_path_factory: pytest.TempPathFactory, example_sources: Path) -> Iterator[Platform]:
+    """A whole platform with job types of other packages: the sample plug-in's, and the tests' own."""
+    packages = tmp_path_factory.mktemp("packages")
+    install_example(example_sources, packages)
+    install_confidential(packages)
+    var_folder = tmp_path_factory.mktemp("plugged")
+    environment = {
+        "PYTHONPATH": str(packages),
+        "CHECKSUM_ROOTS": str(var_folder / "downloads"),
+        "FLOWER_UNAUTHENTICATED_API": "true",
+    }
+    with Platform(var_folder, **environment) as platform:
         yield platform
 
 

@@ -88,7 +88,7 @@ def test_the_models_are_what_the_migrations_make(app: Flask) -> None:
         assert compare_metadata(context, Base.metadata) == []
 
 
-def test_every_queue_of_a_job_type_has_a_consumer() -> None:
+def test_every_queue_of_a_job_type_has_a_consumer(app: Flask) -> None:
     from devstack.programs import all_programs
     from devstack.settings import StackSettings
 

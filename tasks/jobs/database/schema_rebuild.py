@@ -49,6 +49,7 @@ def _check(user_id: UUID, payload: Mapping[str, Any]) -> None:
     },
     retry_limit=3,
     retry_delay=60.0,
+    expire_in_seconds=24 * 3600.0,
     # A connection that is gone, or somebody else's by now, raises an error of the API.
     permanent=(PermanentFailure, CarillonError),
     stages=STEPS,

@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 import psycopg2
@@ -15,24 +15,14 @@ import pytest
 from flask.testing import FlaskClient
 
 from service.connections.actions import create_connection, delete_connection, update_connection
-from service.connections.errors import (
-    ConnectionNotFound,
-    DatabaseNotFound,
-    DatabaseUnreachable,
-    InvalidCredentials,
-    PermissionDenied,
-)
 from service.connections.models import Connection, ConnectionSchema
 from service.database import db
-from service.errors import NotAllowed
 from service.ids import new_id
-from service.jobs.errors import JobCancelled
 from service.jobs.registry import get_job_type
-from tasks.context import JobContext
 from tasks.jobs.database.schema_rebuild import schema_rebuild
+from tasks.testing import JobRun, run_job
 from tests.conftest import Account, MakeUser, Servers
 from tests.factories.identities import identity_of
-from tests.factories.job_context import RecordedContext
 
 pytestmark = pytest.mark.usefixtures("in_app")
 
@@ -58,11 +48,16 @@ def run(url: str, statement: str) -> None:
         connection.close()
 
 
-def rebuild(user: Account, connection_id: UUID, *, force: bool = False, **changes: Any) -> Any:
-    """Run the body in this process; gives (result, context)."""
-    ctx = RecordedContext(user.id, **changes)
-    result = schema_rebuild(cast(JobContext, ctx), connection_id=connection_id, user_id=None, force=force)
-    return result, ctx
+def attempt(user: Account, connection_id: UUID, *, force: bool = False, **options: Any) -> JobRun:
+    """An attempt in this process, however it ends."""
+    return run_job(schema_rebuild, {"connectionId": str(connection_id), "force": force}, user_id=user.id, **options)
+
+
+def rebuild(user: Account, connection_id: UUID, *, force: bool = False) -> JobRun:
+    """An attempt that completes."""
+    done = attempt(user, connection_id, force=force)
+    done.assert_completed()
+    return done
 
 
 def connect(user: Account, url: str) -> UUID:
@@ -73,18 +68,20 @@ def connect(user: Account, url: str) -> UUID:
 def test_the_four_steps_and_what_is_kept(make_user: MakeUser, client: FlaskClient, shop: str) -> None:
     user = make_user()
     connection_id = connect(user, shop)
-    result, ctx = rebuild(user, connection_id)
-    steps = [report for report in ctx.reports if report["detail"] is None]
+    done = rebuild(user, connection_id)
+    done.assert_progress_grows()
+    steps = [report for report in done.progress if "detail" not in report]
     assert [(step["current"], step["total"], step["percentage"], step["message"]) for step in steps] == [
         (1, 4, 25, "Validating connection..."),
         (2, 4, 50, "Fetching schema metadata..."),
         (3, 4, 75, "Processing schema data..."),
         (4, 4, 100, "Schema rebuild completed"),
     ]
-    details = [report["detail"] for report in ctx.reports if report["percentage"] == 50]
+    assert done.stages == [step["message"] for step in steps]
+    details = [report.get("detail") for report in done.progress if report["percentage"] == 50]
     assert details == [None, "Processing table: orders", "Processing table: users"]
-    assert len(result.pop("fingerprint")) == 64
-    assert result == {
+    assert len(done.result.pop("fingerprint")) == 64
+    assert done.result == {
         "success": True,
         "totalTables": 2,
         "totalViews": 0,
@@ -94,12 +91,12 @@ def test_the_four_steps_and_what_is_kept(make_user: MakeUser, client: FlaskClien
     }
     answer = client.get(f"/api/connections/{connection_id}/schema", headers=user.headers)
     assert answer.status_code == 200
-    assert answer.json["jobId"] == str(ctx.job_id)
+    assert answer.json["jobId"] == str(done.job_id)
     assert answer.json["schema"]["totalTables"] == 2
     shown = client.get(f"/api/connections/{connection_id}", headers=user.headers).json
     assert shown["schemaRebuiltAt"] == answer.json["rebuiltAt"]
     password = shop.split(":")[2].split("@", maxsplit=1)[0]
-    assert password not in answer.text + json.dumps(ctx.reports)
+    assert password not in answer.text + json.dumps(done.progress)
 
 
 def test_an_unchanged_schema_is_kept_as_it_is(make_user: MakeUser, shop: str) -> None:
@@ -110,18 +107,17 @@ def test_an_unchanged_schema_is_kept_as_it_is(make_user: MakeUser, shop: str) ->
     # Rows are no part of the fingerprint: the next analysis changes nothing that is kept.
     run(shop, "INSERT INTO users SELECT n, 'x' FROM generate_series(1, 500) n")
     run(shop, "ANALYZE users")
-    result, ctx = rebuild(user, connection_id)
+    done = rebuild(user, connection_id)
     second = kept(connection_id)
-    assert result["changed"] is False
+    assert done.result["changed"] is False
     assert second["schema"] == first["schema"]
     assert second["rebuilt_at"] > first["rebuilt_at"]
-    assert second["job_id"] == ctx.job_id
-    result, _ = rebuild(user, connection_id, force=True)
-    assert result["changed"] is False
+    assert second["job_id"] == done.job_id
+    assert rebuild(user, connection_id, force=True).result["changed"] is False
     users = next(each for each in kept(connection_id)["schema"]["schemas"][0]["tables"] if each["name"] == "users")
     assert users["estimatedRows"] == 500
     run(shop, "ALTER TABLE users ADD COLUMN phone text")
-    result, _ = rebuild(user, connection_id)
+    result = rebuild(user, connection_id).result
     assert result["changed"] is True
     assert kept(connection_id)["fingerprint"] == result["fingerprint"] != first["fingerprint"]
 
@@ -152,28 +148,24 @@ def test_what_trying_again_does_not_mend(make_user: MakeUser, shop: str) -> None
     run(shop, "DO $$ BEGIN CREATE ROLE visitor LOGIN PASSWORD 'visitor'; EXCEPTION WHEN duplicate_object THEN END $$")
     run(shop, f"REVOKE CONNECT ON DATABASE {shop.rpartition('/')[2]} FROM PUBLIC")
     visitor = shop.replace("carillon:", "visitor:").replace(password, "visitor")
-    for url, expected in (
-        (shop.replace(password, "wrong"), InvalidCredentials),
-        (shop + "x", DatabaseNotFound),
-        (visitor, PermissionDenied),
+    for url, code in (
+        (shop.replace(password, "wrong"), "invalid_credentials"),
+        (shop + "x", "database_not_found"),
+        (visitor, "permission_denied"),
     ):
-        with pytest.raises(expected) as caught:
-            rebuild(user, connect(user, url))
-        assert issubclass(expected, kind.permanent)
-        assert password not in str(caught.value)
-    with pytest.raises(ConnectionNotFound):
-        rebuild(user, new_id())
-    with pytest.raises(NotAllowed):
-        rebuild(make_user(organization=user.organization_id), connect(user, shop))
-    assert issubclass(ConnectionNotFound, kind.permanent)
+        refused = attempt(user, connect(user, url))
+        refused.assert_failed(code)
+        assert password not in str(refused.exception)
+    attempt(user, new_id()).assert_failed("connection_not_found")
+    attempt(make_user(organization=user.organization_id), connect(user, shop)).assert_failed("not_allowed")
 
 
 def test_a_database_that_is_away_is_tried_again(make_user: MakeUser) -> None:
     user = make_user()
-    with pytest.raises(DatabaseUnreachable) as caught:
-        rebuild(user, connect(user, "postgresql://a:hunter2@127.0.0.1:1/x"))
-    assert not isinstance(caught.value, get_job_type("schema-rebuild").permanent)
-    assert "hunter2" not in str(caught.value)
+    away = attempt(user, connect(user, "postgresql://a:hunter2@127.0.0.1:1/x"))
+    away.assert_retrying("database_unreachable")
+    assert away.retry_in == 60
+    assert "hunter2" not in str(away.exception)
 
 
 @pytest.fixture
@@ -220,8 +212,7 @@ def test_a_mute_server_holds_nobody_for_long(make_user: MakeUser, client: FlaskC
     began = time.monotonic()
     answer = client.post(f"/api/connections/{connection_id}/test", headers=user.headers)
     assert answer.json["error"]["code"] == "database_unreachable"
-    with pytest.raises(DatabaseUnreachable):
-        rebuild(user, connection_id)
+    attempt(user, connection_id).assert_retrying("database_unreachable")
     assert time.monotonic() - began < 14
 
 
@@ -234,24 +225,18 @@ def test_a_dripping_server_holds_nobody_for_long(make_user: MakeUser, client: Fl
     assert time.monotonic() - began < 8
 
 
-def test_a_connection_deleted_meanwhile(make_user: MakeUser, shop: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_deleted_meanwhile(make_user: MakeUser, shop: str) -> None:
     user = make_user()
     connection_id = connect(user, shop)
-    ctx = RecordedContext(user.id)
-    progress = ctx.progress
 
-    def delete_at_third(current: float, *rest: Any) -> None:
-        if current == 3:
+    def delete_at_third(report: dict[str, Any]) -> None:
+        if report["current"] == 3:
             delete_connection(connection_id, identity_of(user))
-        progress(current, *rest)
 
-    monkeypatch.setattr(ctx, "progress", delete_at_third)
-    with pytest.raises(ConnectionNotFound):
-        schema_rebuild(cast(JobContext, ctx), connection_id=connection_id, user_id=None, force=False)
+    attempt(user, connection_id, on_progress=delete_at_third).assert_failed("connection_not_found")
     assert db.session.get(Connection, connection_id) is None
 
 
 def test_a_cancel_is_obeyed_between_tables(make_user: MakeUser, shop: str) -> None:
     user = make_user()
-    with pytest.raises(JobCancelled):
-        rebuild(user, connect(user, shop), cancel_after=3)
+    attempt(user, connect(user, shop), cancel_after=3).assert_cancelled()

@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -15,18 +15,14 @@ from sqlalchemy import event, select
 
 from service.database import db
 from service.ids import new_id
-from service.jobs.errors import JobCancelled
-from service.jobs.registry import get_job_type
 from service.libraries import inventory, scan
 from service.libraries.actions import create_library, delete_library
-from service.libraries.errors import LibraryNotFound, LibraryRefused, LibraryTooLarge, LibraryUnavailable
 from service.libraries.models import Library, MediaItem
 from service.settings import current_settings
-from tasks.context import JobContext
 from tasks.jobs.media.library_scan import library_scan
+from tasks.testing import JobRun, run_job
 from tests.conftest import Account, MakeUser
 from tests.factories.identities import identity_of
-from tests.factories.job_context import RecordedContext
 from tests.factories.media_tree import made_files, write_files
 
 pytestmark = pytest.mark.usefixtures("in_app")
@@ -65,11 +61,16 @@ def library(user: Account, folder: Path) -> UUID:
     return create_library(identity_of(user), name=str(new_id()), path=str(folder)).id
 
 
-def run(user: Account, library_id: UUID, **changes: Any) -> tuple[dict[str, Any], RecordedContext]:
-    """Run the body in this process; gives (result, context)."""
-    ctx = RecordedContext(user.id, **changes)
-    result = library_scan(cast(JobContext, ctx), library_id=library_id, library_path=None)
-    return result, ctx
+def attempt(user: Account, library_id: UUID, **options: Any) -> JobRun:
+    """An attempt in this process, however it ends."""
+    return run_job(library_scan, {"libraryId": str(library_id)}, user_id=user.id, **options)
+
+
+def run(user: Account, library_id: UUID) -> JobRun:
+    """An attempt that completes."""
+    done = attempt(user, library_id)
+    done.assert_completed()
+    return done
 
 
 def items(library_id: UUID) -> dict[str, MediaItem]:
@@ -88,8 +89,8 @@ def news(result: dict[str, Any]) -> dict[str, int]:
 def test_what_is_told_and_what_is_remembered(make_user: MakeUser, client: FlaskClient, folder: Path) -> None:
     user = make_user()
     library_id = library(user, folder)
-    result, ctx = run(user, library_id)
-    assert result == {
+    done = run(user, library_id)
+    assert done.result == {
         "directories": 6,
         "files": 3,
         "added": 3,
@@ -102,16 +103,16 @@ def test_what_is_told_and_what_is_remembered(make_user: MakeUser, client: FlaskC
         "unreadable": [],
         "unreadableCount": 0,
     }
-    assert [(each["current"], each["total"], each["percentage"]) for each in ctx.reports] == [
-        (1, 6, 17),
-        (2, 6, 33),
+    assert [(each["current"], each["total"], each["percentage"]) for each in done.progress] == [
+        (1, 6, 16.7),
+        (2, 6, 33.3),
         (3, 6, 50),
-        (4, 6, 67),
-        (5, 6, 83),
+        (4, 6, 66.7),
+        (5, 6, 83.3),
         (6, 6, 100),
     ]
-    assert ctx.reports[2]["message"] == "Scanning directory 3 of 6"
-    assert ctx.reports[2]["detail"] == "The Quiet Harbour (1999)"
+    assert done.progress[2]["message"] == "Scanning directory 3 of 6"
+    assert done.progress[2]["detail"] == "The Quiet Harbour (1999)"
     found = items(library_id)
     film, episode, other = found[FILM], found[EPISODE], found[OTHER]
     assert (film.kind, film.title, film.year, film.details["resolution"]) == (
@@ -143,7 +144,7 @@ def test_a_second_scan_guesses_nothing_again(make_user: MakeUser, folder: Path, 
     library_id = library(user, folder)
     run(user, library_id)
     assert len(guessed) == 3
-    result, _ = run(user, library_id)
+    result = run(user, library_id).result
     assert len(guessed) == 3
     assert news(result) == {"unchanged": 3}
     assert (result["films"], result["episodes"], result["files"]) == (1, 1, 3)
@@ -156,17 +157,17 @@ def test_changed_gone_and_returned(make_user: MakeUser, folder: Path, guessed: l
     before = {path: (item.id, item.first_seen_at, item.changed_at) for path, item in items(library_id).items()}
     (folder / FILM).write_bytes(b"a better copy")
     shutil.move(folder / EPISODE, tmp_path / "episode.mkv")
-    result, _ = run(user, library_id)
+    result = run(user, library_id).result
     assert news(result) == {"changed": 1, "gone": 1, "unchanged": 1}
     after = items(library_id)
     assert (after[FILM].id, after[FILM].first_seen_at) == before[FILM][:2]
     assert after[FILM].changed_at > before[FILM][2]
     assert after[FILM].size_bytes == len(b"a better copy")
     assert after[EPISODE].gone_at is not None
-    assert news(run(user, library_id)[0]) == {"unchanged": 2}
+    assert news(run(user, library_id).result) == {"unchanged": 2}
     guessed.clear()
     shutil.move(tmp_path / "episode.mkv", folder / EPISODE)
-    result, _ = run(user, library_id)
+    result = run(user, library_id).result
     assert news(result) == {"returned": 1, "unchanged": 2}
     assert guessed == []
     assert items(library_id)[EPISODE].gone_at is None
@@ -188,11 +189,11 @@ def test_what_lies_in_an_unreadable_folder_is_not_gone(
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    result, ctx = run(user, library_id)
-    assert (result["unreadable"], result["unreadableCount"]) == (["Series/Iron Valley"], 1)
-    assert news(result) == {"unchanged": 2}
+    done = run(user, library_id)
+    assert (done.result["unreadable"], done.result["unreadableCount"]) == (["Series/Iron Valley"], 1)
+    assert news(done.result) == {"unchanged": 2}
     assert items(library_id)[EPISODE].gone_at is None
-    assert ctx.lines == [("warning", "Directory cannot be read: Series/Iron Valley")]
+    assert done.logs == [("warning", "Directory cannot be read: Series/Iron Valley")]
 
 
 def test_names_that_are_no_text_are_remembered(make_user: MakeUser, folder: Path) -> None:
@@ -201,9 +202,9 @@ def test_names_that_are_no_text_are_remembered(make_user: MakeUser, folder: Path
     (folder / ("\\" * 20 + "\"'\n\t\x7f%s (2011).mkv")).write_bytes(b"film")
     user = make_user()
     library_id = library(user, folder)
-    assert run(user, library_id)[0]["added"] == 5
+    assert run(user, library_id).result["added"] == 5
     assert "caf\\xe9 🎬 (2010).mkv" in items(library_id)
-    assert news(run(user, library_id)[0]) == {"unchanged": 5}
+    assert news(run(user, library_id).result) == {"unchanged": 5}
 
 
 def test_a_thousand_files_take_few_statements(make_user: MakeUser, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,18 +221,18 @@ def test_a_thousand_files_take_few_statements(make_user: MakeUser, monkeypatch: 
     )
     library_id = library(user, root)
     with statements() as counted:
-        result, _ = run(user, library_id)
+        result = run(user, library_id).result
     assert news(result) == {"added": 1000}
     assert result["films"] == sum(file.kind == "film" for file in files)
     assert result["episodes"] == sum(file.kind == "episode" for file in files)
     assert len(counted) < 30
     with statements() as counted:
-        assert news(run(user, library_id)[0]) == {"unchanged": 1000}
+        assert news(run(user, library_id).result) == {"unchanged": 1000}
     assert len(counted) < 20
     shutil.rmtree(root / "Films")
     films = sum(file.path.startswith("Films/") for file in files)
     with statements() as counted:
-        assert news(run(user, library_id)[0]) == {"gone": films, "unchanged": 1000 - films}
+        assert news(run(user, library_id).result) == {"gone": films, "unchanged": 1000 - films}
     assert len(counted) < 20
 
 
@@ -253,21 +254,14 @@ class statements:
 def test_a_library_removed_while_it_is_scanned(make_user: MakeUser, folder: Path) -> None:
     user = make_user()
     library_id = library(user, folder)
-    ctx = RecordedContext(user.id)
-    progress = ctx.progress
 
-    def remove_at_third(current: float, *rest: Any) -> None:
-        if current == 3:
+    def remove_at_third(report: dict[str, Any]) -> None:
+        if report["current"] == 3:
             delete_library(library_id, identity_of(user))
-        progress(current, *rest)
 
-    ctx.progress = remove_at_third  # type: ignore[method-assign]
-    with pytest.raises(LibraryNotFound):
-        library_scan(cast(JobContext, ctx), library_id=library_id, library_path=None)
+    attempt(user, library_id, on_progress=remove_at_third).assert_failed("library_not_found")
     assert items(library_id) == {}
-    with pytest.raises(LibraryNotFound):
-        run(user, library_id)
-    assert issubclass(LibraryNotFound, get_job_type("library-scan").permanent)
+    attempt(user, library_id).assert_failed("library_not_found")
 
 
 def test_a_folder_that_is_away_leaves_everything_as_it_was(make_user: MakeUser, folder: Path, tmp_path: Path) -> None:
@@ -275,14 +269,11 @@ def test_a_folder_that_is_away_leaves_everything_as_it_was(make_user: MakeUser, 
     library_id = library(user, folder)
     run(user, library_id)
     shutil.move(folder, tmp_path / "unplugged")
-    with pytest.raises(LibraryUnavailable):
-        run(user, library_id)
-    assert not issubclass(LibraryUnavailable, get_job_type("library-scan").permanent)
+    attempt(user, library_id).assert_retrying("library_unavailable")
     assert all(item.gone_at is None for item in items(library_id).values())
     # A link that was put in its place.
     folder.symlink_to(tmp_path / "unplugged")
-    with pytest.raises(LibraryRefused):
-        run(user, library_id)
+    attempt(user, library_id).assert_failed("library_refused")
 
 
 @pytest.fixture
@@ -297,11 +288,10 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_scan_that_is_cut_short_has_not_worked_in_vain(make_user: MakeUser, folder: Path, guessed: list[str]) -> None:
     user = make_user()
     library_id = library(user, folder)
-    with pytest.raises(JobCancelled):
-        run(user, library_id, cancel_after=5)
+    attempt(user, library_id, cancel_after=5).assert_cancelled()
     assert set(items(library_id)) == {OTHER, FILM}
     guessed.clear()
-    assert news(run(user, library_id)[0]) == {"added": 1, "unchanged": 2}
+    assert news(run(user, library_id).result) == {"added": 1, "unchanged": 2}
     assert guessed == [EPISODE]
 
 
@@ -309,5 +299,6 @@ def test_a_library_that_is_too_large(make_user: MakeUser, folder: Path, monkeypa
     user = make_user()
     library_id = library(user, folder)
     monkeypatch.setattr(scan, "MAXIMUM_FILES", 2)
-    with pytest.raises(LibraryTooLarge, match="more than 2"):
-        run(user, library_id)
+    refused = attempt(user, library_id)
+    refused.assert_failed("library_too_large")
+    assert "more than 2" in refused.error["message"]

@@ -16,7 +16,7 @@ from service.connections.errors import DatabaseFailure, PermanentFailure
 from service.connections.failures import failure_of, failures_of
 from service.connections.urls import parse_url
 from tasks.jobs.database.schema_rebuild import schema_rebuild
-from tasks.signals import describe
+from tasks.outcome import describe
 
 ENDPOINT = parse_url("postgresql://reader:pa%2Fss%20word@db.example.com/shop")
 

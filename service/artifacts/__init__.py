@@ -1,0 +1,1 @@
+"""Files that jobs leave for their owners."""

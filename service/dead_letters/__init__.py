@@ -1,0 +1,1 @@
+"""Dead letters: jobs that failed for good, until somebody replays or discards them."""

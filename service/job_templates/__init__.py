@@ -1,0 +1,1 @@
+"""Job templates: submissions with gaps, to be run with values for them."""

@@ -1,0 +1,1 @@
+"""Jobs that look after other jobs."""

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, and_, any_, func, literal, or_
+from sqlalchemy import Select, and_, func, or_
 
 from service.ids import first_id_at
 from service.jobs.models import Job
@@ -63,7 +63,8 @@ def matching(query: Select[Any], wanted: JobFilter) -> Select[Any]:
     if wanted.type:
         query = query.where(Job.type == wanted.type)
     if wanted.tag:
-        query = query.where(literal(wanted.tag) == any_(Job.tags))
+        # As the index of tags wants to be asked.
+        query = query.where(Job.tags.contains([wanted.tag]), Job.tags != [])
     if wanted.queue:
         query = query.where(Job.queue == wanted.queue)
     if wanted.schedule_id:

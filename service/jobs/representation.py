@@ -6,6 +6,7 @@ from typing import Any
 
 from service.clock import isoformat
 from service.events import JobRow
+from service.jobs.limits import Rate
 from service.jobs.waiting import place
 
 
@@ -48,6 +49,11 @@ def _id(value: object | None) -> str | None:
 def allowed_attempts(row: JobRow) -> int:
     """How often the job may start: an attempt lost with its worker is not the job's fault and does not count."""
     return int(row["max_attempts"] + row["rescues"])
+
+
+def rate_json(rate: Rate | None) -> dict[str, Any] | None:
+    """How often jobs may start."""
+    return None if rate is None else {"limit": rate.limit, "period": rate.period, "kind": rate.kind}
 
 
 def execution_json(row: JobRow) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from service.jobs.actions import cancel_job, retry_job
 from service.jobs.bulk import Order, Outcome, ask
 from service.jobs.filters import JobFilter
 from service.jobs.registry import JobType, all_job_types
-from service.jobs.representation import execution_json, job_json
+from service.jobs.representation import execution_json, job_json, rate_json
 from service.jobs.requests import accepted_answer, replay_headers, submission_of
 from service.jobs.schemas import (
     AcceptedBatchSchema,
@@ -189,6 +189,13 @@ def _job_type_json(kind: JobType) -> dict[str, Any]:
             "retryDelay": kind.retry_delay,
             "retryStrategy": kind.retry_strategy,
             "timeout": kind.timeout or current_settings().job_timeout_minutes * 60,
+            "expireInSeconds": kind.expire_in_seconds,
+        },
+        "limits": {
+            "concurrency": kind.limit.concurrency,
+            "rate": rate_json(kind.limit.rate),
+            "keyConcurrency": kind.key_limit.concurrency,
+            "keyRate": rate_json(kind.key_limit.rate),
         },
     }
 

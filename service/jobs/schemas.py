@@ -417,6 +417,9 @@ class JobTypeSchema(ma.Schema):
         required=True, metadata={"description": "Payload, result and log are encrypted, for their owner only"}
     )
     defaults = ma.fields.Dict(required=True)
+    limits = ma.fields.Dict(
+        required=True, metadata={"description": "Of all jobs of the type, and of those with the same concurrencyKey"}
+    )
 
 
 class JobTypeListSchema(ma.Schema):

@@ -13,6 +13,7 @@ from service.database import db
 from service.jobs.limits import UNLIMITED, Limit, type_subject
 from service.jobs.models import Job
 from service.jobs.registry import all_job_types
+from service.jobs.representation import rate_json
 from service.jobs.states import ACTIVE, QUEUED
 from service.jobs.waiting import figures
 from service.operations.workers import workers_alive
@@ -108,10 +109,9 @@ def all_limits() -> list[dict[str, Any]]:
 
 def limit_json(subject: str, limit: Limit, source: str) -> dict[str, Any]:
     """A limit as operators see it; `source`: operator or code."""
-    rate = limit.rate
     return {
         "subject": subject,
         "concurrency": limit.concurrency,
-        "rate": None if rate is None else {"limit": rate.limit, "period": rate.period, "kind": rate.kind},
+        "rate": rate_json(limit.rate),
         "source": source,
     }

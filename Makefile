@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt types bench migrate clean
+.PHONY: help run test soak lint fmt types bench migrate clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +17,10 @@ run: $(VENV)/.run ## Start the whole platform on this machine: http://127.0.0.1:
 
 test: $(VENV)/.dev ## Run every test on servers that it starts itself (ARGS="-k name")
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+soak: $(VENV)/.dev ## Kill every part at random for ten minutes under load (CARILLON_SOAK_JOBS=, CARILLON_SOAK_SECONDS=, CARILLON_SOAK_SEED=)
+	@CARILLON_SOAK_JOBS=$${CARILLON_SOAK_JOBS:-5000} CARILLON_SOAK_SECONDS=$${CARILLON_SOAK_SECONDS:-600} \
+		$(BIN)/python -m pytest -s tests/soak $(ARGS)
 
 lint: $(VENV)/.dev ## Check format, style and who imports whom
 	@$(BIN)/ruff format --check .

@@ -1,6 +1,7 @@
 """The web process: `python wsgi.py`, or `wsgi:app` under a server of its own."""
 
 # ruff: noqa: E402 - what is patched must be patched before anything else is imported
+import functools
 import os
 import warnings
 
@@ -13,6 +14,11 @@ if os.environ.get("SOCKETIO_ASYNC_MODE", "eventlet") == "eventlet":
     import eventlet
 
     eventlet.monkey_patch()
+
+    import eventlet.wsgi
+
+    # It answers what escapes the application with a traceback unless told not to, and socketio.run cannot tell it.
+    eventlet.wsgi.server = functools.partial(eventlet.wsgi.server, debug=False)
 
     from psycogreen.eventlet import patch_psycopg
 

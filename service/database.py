@@ -61,7 +61,18 @@ class Base(DeclarativeBase):
     )
 
 
-db = SQLAlchemy(model_class=Base, disable_autonaming=True)
+class Database(SQLAlchemy):
+    """Flask-SQLAlchemy, whose session leaves nothing to be said at the end of a request."""
+
+    def _teardown_session(self, exc: BaseException | None) -> None:
+        try:
+            super()._teardown_session(exc)
+        except DBAPIError:
+            # The connection broke after the last statement: what was answered stands, and nobody waits for a rollback.
+            self.session.registry.clear()
+
+
+db = Database(model_class=Base, disable_autonaming=True)
 migrate = Migrate(directory="migrations")
 
 Row = Mapping[str, Any]

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import structlog
 from celery import Celery
-from kombu.exceptions import OperationalError
+from kombu.exceptions import BatchPublishError, OperationalError
 from redis.client import Pipeline
 from redis.exceptions import RedisError
 
@@ -23,10 +23,12 @@ celery_app = Celery("carillon")
 celery_app.config_from_object("celeryconfig")
 
 # What a broker that is away raises, through kombu or from its client library.
-BROKER_ERRORS = (OperationalError, OSError, RedisError)
+BROKER_ERRORS = (OperationalError, BatchPublishError, OSError, RedisError)
 # A task that has not been heard of for this long has died, or its message was lost.
 AWAKE_SECONDS = 5
 BROKER_LEVELS = 10
+# A connection that fails sooner than this was closed by the other side.
+STALE_SECONDS = 0.5
 # The task that sends jobs which were held back, and brings queues, tenants and limits into account.
 DISPATCH_TASK = "tasks.dispatch.dispatch_jobs"
 
@@ -44,28 +46,41 @@ def job_and_attempt(task_id: str) -> tuple[UUID, int]:
 
 def enqueue_jobs(jobs: Iterable[Any]) -> None:
     """Send the messages of job rows, in one go where the broker can; what cannot be sent `relay` finds again."""
-    amqp = celery_app.amqp
+    listed = list(jobs)
+    began = time.monotonic()
     try:
-        with celery_app.producer_or_acquire() as producer, producer.batch():
-            for job in jobs:
-                # What `send_task` does in the end, without its look-ups of options that our messages never have.
-                message = amqp.create_task_message(
-                    task_id_of(job["id"], job["attempt"] + 1),
-                    job["type"],
-                    (str(job["id"]),),
-                    {},
-                    time_limit=job["timeout"] + HARD_LIMIT_GRACE_SECONDS,
-                    soft_time_limit=job["timeout"],
-                )
-                amqp.send_task_message(
-                    producer,
-                    job["type"],
-                    message,
-                    queue=job["queue"],
-                    priority=_broker_priority(job["priority"]),
-                )
+        try:
+            _publish(listed)
+        except BatchPublishError:
+            # The broker may only have been restarted since the last message: a new connection will do. One that hangs
+            # is not asked twice. What was sent twice is claimed once.
+            if time.monotonic() - began > STALE_SECONDS:
+                raise
+            _publish(listed)
     except BROKER_ERRORS as error:
         log.warning("enqueue_failed", error=str(error))
+
+
+def _publish(jobs: Iterable[Any]) -> None:
+    amqp = celery_app.amqp
+    with celery_app.producer_or_acquire() as producer, producer.batch():
+        for job in jobs:
+            # What `send_task` does in the end, without its look-ups of options that our messages never have.
+            message = amqp.create_task_message(
+                task_id_of(job["id"], job["attempt"] + 1),
+                job["type"],
+                (str(job["id"]),),
+                {},
+                time_limit=job["timeout"] + HARD_LIMIT_GRACE_SECONDS,
+                soft_time_limit=job["timeout"],
+            )
+            amqp.send_task_message(
+                producer,
+                job["type"],
+                message,
+                queue=job["queue"],
+                priority=_broker_priority(job["priority"]),
+            )
 
 
 def level_of(priority: int) -> int:

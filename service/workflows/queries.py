@@ -107,4 +107,6 @@ def workflow_with_jobs(workflow: Workflow) -> dict[str, Any]:
 
 
 def _progress(ended: int, total: int, points: float) -> dict[str, Any]:
-    return {"current": ended, "total": total, "percentage": round(points / total, 1) if total else 100}
+    percentage = round(points / total, 1) if total else 100.0
+    whole = int(percentage)
+    return {"current": ended, "total": total, "percentage": whole if whole == percentage else percentage}

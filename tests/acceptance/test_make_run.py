@@ -26,7 +26,7 @@ pytestmark = pytest.mark.xdist_group("make run")
 
 # The whole of a start on a busy machine, with data made durable.
 START_SECONDS = 60
-# Running jobs have 15 s to end, then the servers stop.
+# Running jobs have 8 s to finish and workers 15 s to end, then the servers stop.
 STOP_SECONDS = 30
 
 

@@ -107,7 +107,7 @@ def test_every_domain_event_has_words_on_the_sockets() -> None:
     assert {each.__name__ for each in classes if each not in roots} | {"NotificationCreated"} == set(vocabulary.TABLE)
 
 
-def test_every_room_has_a_docstring() -> None:
+def test_every_room_has_a_docstring(app: Flask) -> None:  # what workers import reads the settings
     for package in ("service", "tasks"):
         root = importlib.import_module(package)
         for module in pkgutil.walk_packages(root.__path__, f"{package}."):

@@ -8,13 +8,15 @@ import pytest
 
 from service.queue import DISPATCH_TASK
 from service.redis_client import redis
-from tasks.dispatch import dispatch_jobs
 from tasks.lease import stopping
 
 pytestmark = pytest.mark.usefixtures("in_app")
 
 
 def test_a_dispatch_that_is_rung_for_all_the_time_ends_with_its_worker() -> None:
+    # Not above: pytest looks into what a module has, and a task looked into makes Celery read its settings too early.
+    from tasks.dispatch import dispatch_jobs
+
     task = threading.Thread(target=dispatch_jobs)
     task.start()
     try:

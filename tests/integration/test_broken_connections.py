@@ -1,0 +1,40 @@
+"""Connections that break between two requests: what was accepted is answered so."""
+
+from __future__ import annotations
+
+import psycopg2
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import text
+
+from service.database import db
+from service.queue import celery_app, depth
+from tests.conftest import MakeUser, Servers
+from tests.factories.jobs import send_held
+
+
+def test_a_connection_that_breaks_after_the_last_read_spoils_no_answer(app: Flask, servers: Servers) -> None:
+    with app.app_context():
+        pid = db.session.execute(text("SELECT pg_backend_pid()")).scalar_one()
+        connection = psycopg2.connect(servers.postgres.url)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s)", (pid,))
+        connection.close()
+    with app.app_context():
+        assert db.session.execute(text("SELECT 1")).scalar_one() == 1
+
+
+def test_a_job_is_sent_at_once_though_the_broker_has_closed_the_connection(
+    app: Flask, client: FlaskClient, make_user: MakeUser
+) -> None:
+    user = make_user()
+    body = {"type": "demo-steps", "payload": {"steps": 1}}
+    with app.app_context():
+        send_held()
+    assert client.post("/api/jobs", json=body, headers=user.headers).status_code == 202
+    before = depth("default")
+    with celery_app.connection_for_write() as connection:
+        # As a restart does to all of them.
+        connection.default_channel.client.client_kill_filter(_type="normal", skipme=True)
+    assert client.post("/api/jobs", json=body, headers=user.headers).status_code == 202
+    assert depth("default") == before + 1

@@ -7,6 +7,7 @@ an organization of its own unless it is told otherwise.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,8 @@ def servers() -> Iterator[Servers]:
 @pytest.fixture(scope="session")
 def app(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Flask:
     """The application on a migrated database, with routes and sockets, served by nobody."""
+    # Read too early, Celery's settings would be those of no server at all, and every message would wait for it.
+    assert "celeryconfig" not in sys.modules, "something was imported outside a test that asks for Celery's settings"
     var: Path = tmp_path_factory.mktemp("var")
     os.environ |= {
         "CARILLON_ENV": "test",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -11,18 +13,21 @@ branch_labels = None
 depends_on = None
 
 FINAL = "status IN ('completed', 'failed', 'cancelled')"
-COLUMNS = (
-    sa.Column("concurrency_key", sa.Text()),
-    sa.Column("waiting_for", sa.Integer(), nullable=False, server_default="0"),
-    sa.Column("has_dependents", sa.Boolean(), nullable=False, server_default=sa.false()),
-    sa.Column("workflow_id", sa.Uuid()),
-    sa.Column("ref", sa.Text()),
-    sa.Column("schedule_id", sa.Uuid()),
-    sa.Column("parent_id", sa.Uuid()),
-    sa.Column("notify", sa.Boolean(), nullable=False, server_default=sa.true()),
-    sa.Column("parked_on", sa.Text()),
-    sa.Column("discarded_at", sa.DateTime(timezone=True)),
-)
+
+
+def _columns() -> tuple[sa.Column[Any], ...]:
+    return (
+        sa.Column("concurrency_key", sa.Text()),
+        sa.Column("waiting_for", sa.Integer(), nullable=False, server_default="0"),
+        sa.Column("has_dependents", sa.Boolean(), nullable=False, server_default=sa.false()),
+        sa.Column("workflow_id", sa.Uuid()),
+        sa.Column("ref", sa.Text()),
+        sa.Column("schedule_id", sa.Uuid()),
+        sa.Column("parent_id", sa.Uuid()),
+        sa.Column("notify", sa.Boolean(), nullable=False, server_default=sa.true()),
+        sa.Column("parked_on", sa.Text()),
+        sa.Column("discarded_at", sa.DateTime(timezone=True)),
+    )
 
 
 def upgrade() -> None:
@@ -42,8 +47,8 @@ def upgrade() -> None:
     op.create_index("ix_workflows_user_id_id", "workflows", ["user_id", sa.literal_column("id DESC")])
     op.create_index("ix_workflows_organization_id_id", "workflows", ["organization_id", sa.literal_column("id DESC")])
     op.create_index("ix_workflows_running", "workflows", ["id"], postgresql_where=sa.text("status = 'running'"))
-    for column in COLUMNS:
-        op.add_column("jobs", column.copy())
+    for column in _columns():
+        op.add_column("jobs", column)
     for column in ("waiting_for", "has_dependents", "notify"):
         op.alter_column("jobs", column, server_default=None)
     op.drop_index("ix_jobs_queued", table_name="jobs")
@@ -117,6 +122,6 @@ def downgrade() -> None:
         postgresql_where=sa.text("status = 'failed'"),
     )
     op.create_index("ix_jobs_queued", "jobs", ["queue", "id"], postgresql_where=sa.text("status = 'queued'"))
-    for column in reversed(COLUMNS):
+    for column in reversed(_columns()):
         op.drop_column("jobs", column.name)
     op.drop_table("workflows")

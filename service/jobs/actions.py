@@ -86,6 +86,12 @@ job AS (UPDATE jobs SET {_ANEW} WHERE {_THESE} AND status IN ('failed', 'cancell
 """
 
 
+def let_go_of_keys(job_ids: Iterable[UUID]) -> None:
+    """Have holders of the keys of these jobs let go whose period has run out, so that these may hold them again."""
+    with transaction():
+        fetch_all(LET_GO, {"ids": json.dumps([str(job_id) for job_id in job_ids]), "now": utcnow()})
+
+
 def retry_job(job_id: UUID) -> JobRow:
     """Queue a failed or cancelled job anew with its full number of attempts.
 
@@ -93,7 +99,7 @@ def retry_job(job_id: UUID) -> JobRow:
     """
     parameters = {"ids": json.dumps([str(job_id)]), "now": utcnow()}
     with transaction():
-        fetch_all(LET_GO, parameters)
+        let_go_of_keys([job_id])
         try:
             rows = transition(JobQueued, RETRY, parameters)
         except IntegrityError:

@@ -18,6 +18,7 @@ from service.events import JobCreated, JobRow
 from service.ids import new_id
 from service.jobs import idempotency
 from service.jobs.dependencies import Dependency, settle_or_leave, write_dependencies
+from service.jobs.errors import DuplicateJob
 from service.jobs.limits import UNLIMITED
 from service.jobs.registry import JobType, get_job_type
 from service.jobs.rows import RETURNED
@@ -80,9 +81,9 @@ SENT_AT_ONCE = 4
 # dispatcher sends. A key that another job holds makes no row: what then is for `uniqueness` to say.
 INSERT = f"""
 given AS (
-    SELECT *, row_number() OVER (PARTITION BY queue, status) AS place
-    FROM jsonb_to_recordset(%(jobs)s) AS job(id uuid, type text, name text, queue text, status text, priority int,
-        payload jsonb, tags jsonb, retry_limit int, retry_strategy text, retry_delay float, timeout int,
+    SELECT *, row_number() OVER (PARTITION BY queue, status ORDER BY number) AS place
+    FROM jsonb_to_recordset(%(jobs)s) AS job(number int, id uuid, type text, name text, queue text, status text,
+        priority int, payload jsonb, tags jsonb, retry_limit int, retry_strategy text, retry_delay float, timeout int,
         unique_key text, unique_id uuid, unique_states jsonb, unique_until timestamptz, scheduled_at timestamptz,
         expires_at timestamptz, concurrency_key text, waiting_for int, has_dependents boolean, workflow_id uuid,
         ref text, schedule_id uuid, parent_id uuid, notify boolean, sensitive boolean, limited boolean)),
@@ -114,6 +115,8 @@ job AS (
         CASE WHEN status = 'queued' AND NOT limited AND place <= free
             AND NOT EXISTS (SELECT FROM job_limits WHERE subject = 'type:' || type) THEN %(now)s::timestamptz END, 1
     FROM given JOIN room USING (queue)
+    -- Of those of one batch that share a key the first is to have it.
+    ORDER BY number
     ON CONFLICT (unique_id) WHERE unique_held DO NOTHING
     RETURNING {RETURNED})
 """
@@ -161,7 +164,7 @@ def submit_jobs(
     now = utcnow()
     parents = {str(each.job_id) for submission in submissions for each in submission.depends_on}
     records = [
-        _record(submission, user_id, now, parents, _place(number, submissions))
+        {**_record(submission, user_id, now, parents, _place(number, submissions)), "number": number}
         for number, submission in enumerate(submissions)
     ]
     # Where nothing is looked up between, the insertion is all there is to the transaction.
@@ -199,6 +202,9 @@ def _write_dependencies(
     accepted: Sequence[Accepted],
     user_id: UUID,
 ) -> None:
+    for record, each in zip(records, accepted, strict=True):
+        if each.outcome != "new" and record["has_dependents"]:
+            raise DuplicateJob(job_id=each.row["id"])
     waiting = {
         record["id"]: submission.depends_on
         for record, submission, each in zip(records, submissions, accepted, strict=True)

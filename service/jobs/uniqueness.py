@@ -76,7 +76,8 @@ HOLDER = f"SELECT {COLUMNS} FROM jobs WHERE unique_id = %(unique_id)s AND unique
 RENEW = f"""
 UPDATE jobs SET payload = %(payload)s, sensitive = %(sensitive)s, name = %(name)s, priority = %(priority)s,
     timeout = %(timeout)s, scheduled_at = coalesce(%(scheduled_at)s, scheduled_at),
-    next_attempt_at = coalesce(%(scheduled_at)s, next_attempt_at), version = version + 1
+    next_attempt_at = coalesce(%(scheduled_at)s, next_attempt_at),
+    expires_at = CASE WHEN %(scheduled_at)s IS NULL THEN expires_at ELSE %(expires_at)s END, version = version + 1
 WHERE id = %(id)s
 RETURNING {COLUMNS}
 """
@@ -113,5 +114,6 @@ def holder_of(record: Mapping[str, Any], unique: Unique, now: datetime) -> JobRo
             "timeout": record["timeout"],
             # Replace keeps the time that was given first; debounce pushes it back.
             "scheduled_at": record["scheduled_at"] if unique.mode == DEBOUNCE else None,
+            "expires_at": record["expires_at"],
         },
     )

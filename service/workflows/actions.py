@@ -19,7 +19,7 @@ from service.errors import CarillonError, ValidationFailed
 from service.events import JobCancelled, JobCompleted, JobEvent, JobFailed, JobPostponed, JobQueued, subscribe
 from service.ids import new_id
 from service.jobs import idempotency
-from service.jobs.actions import cancel_jobs
+from service.jobs.actions import cancel_jobs, let_go_of_keys
 from service.jobs.dependencies import Dependency
 from service.jobs.errors import DuplicateJob
 from service.jobs.models import Job
@@ -91,13 +91,17 @@ def create_workflow(
         )
         session.flush()
         try:
-            submit_jobs(submissions, organization_id=organization_id, user_id=user_id)
+            accepted = submit_jobs(submissions, organization_id=organization_id, user_id=user_id)
         except DuplicateJob:
             raise
         except CarillonError as error:
             if error.errors is not None:
                 error.errors = {_in_steps(field, steps): texts for field, texts in error.errors.items()}
             raise
+        # A step is a job of this workflow, not one that stands for it elsewhere.
+        for each in accepted:
+            if each.outcome != "new":
+                raise DuplicateJob(job_id=each.row["id"])
     return workflow_id, False
 
 
@@ -133,17 +137,23 @@ def cancel_workflow(workflow_id: UUID, reason: str | None) -> None:
             raise WorkflowNotCancellable
 
 
-# Failed and cancelled jobs wait again for those of their parents that also run anew.
+# Failed and cancelled jobs wait again for those of their parents that have not completed. All jobs of the workflow are
+# held meanwhile: none of them ends unseen.
 WAIT_AGAIN = """
-WITH anew AS MATERIALIZED (
-    SELECT id FROM jobs WHERE workflow_id = %(workflow_id)s AND status IN ('failed', 'cancelled')
-    ORDER BY id FOR UPDATE),
+WITH job AS MATERIALIZED (
+    SELECT id, status FROM jobs WHERE workflow_id = %(workflow_id)s ORDER BY id FOR UPDATE),
+anew AS (SELECT id FROM job WHERE status IN ('failed', 'cancelled')),
 edge AS (
     UPDATE job_dependencies SET settled = false
-    WHERE job_id IN (SELECT id FROM anew) AND parent_id IN (SELECT id FROM anew)
-    RETURNING job_id, parent_id)
+    WHERE job_id IN (SELECT id FROM anew) AND parent_id IN (SELECT id FROM job WHERE status <> 'completed')
+    RETURNING job_id, parent_id),
+running AS (
+    UPDATE jobs SET has_dependents = true
+    WHERE id IN (SELECT parent_id FROM edge) AND id NOT IN (SELECT id FROM anew))
 SELECT anew.id, (SELECT count(*) FROM edge WHERE edge.job_id = anew.id) AS parents,
-    EXISTS (SELECT FROM edge WHERE edge.parent_id = anew.id) AS is_parent
+    EXISTS (SELECT FROM edge WHERE edge.parent_id = anew.id)
+        OR EXISTS (SELECT FROM job_dependencies AS told
+            WHERE told.parent_id = anew.id AND NOT told.settled) AS is_parent
 FROM anew
 """
 
@@ -172,6 +182,7 @@ def retry_workflow(workflow_id: UUID) -> None:
         if not rows:
             raise WorkflowNotRetryable
         again = [{"job_id": str(row["id"]), "parents": row["parents"], "is_parent": row["is_parent"]} for row in rows]
+        let_go_of_keys(UUID(each["job_id"]) for each in again)
         parameters = {"jobs": json.dumps(again), "now": utcnow()}
         try:
             # Those that wait first: a parent must not end before its children wait for it.

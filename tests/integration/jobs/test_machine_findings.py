@@ -13,13 +13,14 @@ from service.database import db, transaction
 from service.jobs import lifecycle
 from service.jobs.actions import cancel_job
 from service.jobs.dependencies import settle_ended
+from service.jobs.errors import DuplicateJob
 from service.jobs.models import Job
 from service.jobs.submission import Submission, submit_job, submit_jobs
-from service.jobs.uniqueness import DEBOUNCE, REPLACE, Unique
+from service.jobs.uniqueness import DEBOUNCE, EXISTING, REPLACE, Unique
 from service.workflows.actions import Step, create_workflow, retry_workflow
 from tests.conftest import Account, MakeUser
 from tests.factories.jobs import start
-from tests.integration.jobs.machine.records import dying_after_commit
+from tests.integration.jobs.machine.records import Records, dying_after_commit
 
 pytestmark = pytest.mark.usefixtures("in_app")
 
@@ -82,18 +83,7 @@ def test_a_debounced_job_may_wait_as_long_from_its_new_time(make_user: MakeUser)
     user = make_user()
     given = submission(unique=Unique(key="k", mode=DEBOUNCE, period=1000.0), expire_in_seconds=100.0)
     job_id = submit(user, given)
-    with transaction() as session:
-        earlier = timedelta(seconds=900)
-        session.execute(
-            update(Job)
-            .where(Job.id == job_id)
-            .values(
-                {
-                    name: getattr(Job, name) - earlier
-                    for name in ("created_at", "scheduled_at", "next_attempt_at", "expires_at")
-                }
-            )
-        )
+    Records([user.id]).pass_time(900)
     assert submit(user, given) == job_id
     pushed = job(job_id)
     assert pushed.scheduled_at is not None
@@ -143,6 +133,15 @@ def test_who_waits_for_a_retried_step_is_not_forgotten(make_user: MakeUser) -> N
     flow.complete("a")
     settle_ended()
     assert flow.statuses()["b"] == "queued"
+
+
+def test_a_step_does_not_stand_for_a_job_of_another_workflow(make_user: MakeUser) -> None:
+    user = make_user()
+    given = submission(unique=Unique(key="k", mode=EXISTING))
+    Flow(user, {"a": []}, given)
+    for steps in ({"a": []}, {"a": [], "b": ["a"]}):
+        with pytest.raises(DuplicateJob):
+            Flow(user, steps, given)
 
 
 def test_a_workflow_is_retried_when_the_period_of_a_key_is_over(make_user: MakeUser) -> None:

@@ -7,30 +7,39 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from bench import report
 from bench.baseline import run_bare
 from bench.clients import Clients
-from bench.options import FOLDER, parse
+from bench.options import FOLDER, Options, parse
 from bench.platform import Platform
 from bench.profile import Profiles
 from bench.results import Results
 from bench.rounds import run_latency, run_saturation, run_worker_side
+from bench.sizes import START_SECONDS, Sizes, expected_seconds
 from bench.surroundings import look_around
 
 # What the end of a run needs: stopping everything and writing the results.
 END_SECONDS = 15.0
 WARM_UP_JOBS = 200
+# For the jobs that are run at each size.
+JOBS_SECONDS = 10.0
 
 
 class Clock:
-    """What is left of the time the run may take."""
+    """What is left of the time the run may take, in which `reserved` seconds are for what comes later."""
 
-    def __init__(self, limit: float) -> None:
+    def __init__(self, limit: float, reserved: float) -> None:
         self._began = time.monotonic()
-        self._ends = self._began + limit - END_SECONDS
+        self._ends = self._began + limit - END_SECONDS - reserved
+        self._reserved = reserved
+
+    def release(self) -> None:
+        """What was reserved is for now."""
+        self._ends += self._reserved
 
     @property
     def gone(self) -> float:
@@ -56,16 +65,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parent = FOLDER / "var"
     parent.mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="run-", dir=parent))
-    clock = Clock(options.limit)
+    clock = Clock(options.limit, _reserve(options))
     results = Results(options, look_around(parent))
     try:
-        with Platform(folder, options.concurrency) as platform, Clients(platform, options.connections) as clients:
+        with _platform(folder / "speed", options) as (platform, clients):
             _measure(results, platform, clients, clock)
+        clock.release()
+        if options.rows:
+            with _platform(folder / "sizes", options) as (platform, clients):
+                _measure_sizes(results, platform, clients, clock)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     results.seconds = clock.gone
     report.publish(results)
     return 0
+
+
+@contextmanager
+def _platform(folder: Path, options: Options) -> Iterator[tuple[Platform, Clients]]:
+    folder.mkdir()
+    with Platform(folder, options.concurrency) as platform, Clients(platform, options.connections) as clients:
+        yield platform, clients
+
+
+def _reserve(options: Options) -> float:
+    """Seconds for the sizes: at most three fifths of the whole run."""
+    if not options.rows:
+        return 0.0
+    return min(START_SECONDS + sum(map(expected_seconds, (0, *options.rows))), options.limit * 0.6)
 
 
 def _measure(results: Results, platform: Platform, clients: Clients, clock: Clock) -> None:
@@ -89,6 +116,20 @@ def _measure(results: Results, platform: Platform, clients: Clients, clock: Cloc
         if number < options.saturation_rounds:
             _saturate(results, platform, clients, saturation_jobs, clock)
         took += clock.gone
+
+
+def _measure_sizes(results: Results, platform: Platform, clients: Clients, clock: Clock) -> None:
+    sizes = Sizes(platform, clients, clock.left)
+    jobs = min(results.options.size_jobs, _fits(sizes.rate, JOBS_SECONDS))
+    for rows in (0, *results.options.rows):
+        if not clock.allows(expected_seconds(rows)):
+            _say(f"{rows} jobs of old: left out, the time would not suffice")
+            continue
+        _say(f"with {rows} jobs of old in the tables")
+        found = sizes.measure(rows, jobs, clock.left)
+        results.sizes.append(found)
+        _say(f"  {found.seconds:.0f} s to write {found.rows}, {found.worker.submission.rate:.0f} requests/s submitted,")
+        _say(f"  {found.worker.rate:.0f} jobs/s claimed and run")
 
 
 def _fits(rate: float, seconds: float) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.cpu import Usage
+from bench.reading import LIST_BAR, Reading
 from bench.results import Results
 
 # What others reached over HTTP on two cores of another run (docs: guarantees, "Speed"), jobs a second.
@@ -87,7 +88,28 @@ def bars(results: Results) -> list[Bar]:
             Bar("202 to job:completed at the socket, p99", "ms", percentile(socket, 99), 25, at_least=False),
             Bar("202 to the webhook, p99", "ms", percentile(webhook, 99), 40, at_least=False),
         ]
-    return found
+    return found + _list_bars(results)
+
+
+def _list_bars(results: Results) -> list[Bar]:
+    """Of the most rows: the slowest list of all, and of those that no index knows."""
+    if not results.sizes:
+        return []
+    largest = results.sizes[-1]
+    lists = [reading for reading in largest.readings if reading.has_bar]
+    searches = [reading for reading in lists if "&q=" in reading.path]
+    return [
+        Bar(f"{what} at {largest.rows:,} rows, p99", "ms", slowest(readings), LIST_BAR, at_least=False)
+        for what, readings in (
+            ("slowest list", [reading for reading in lists if reading not in searches]),
+            ("slowest search in names", searches),
+        )
+    ]
+
+
+def slowest(readings: Sequence[Reading]) -> float:
+    """Milliseconds, the p99 of the slowest."""
+    return max(percentile(reading.milliseconds, 99) for reading in readings)
 
 
 def cpu_per_job(usages: Sequence[tuple[Usage, int]]) -> dict[str, float]:

@@ -52,13 +52,13 @@ class Load:
     def __init__(self) -> None:
         self._parent = Parent()
         settings = self._parent.first()
-        address = (settings["host"], settings["port"])
+        self._address = address = (settings["host"], settings["port"])
+        self._count = settings["connections"]
         body = json.dumps(JOB, separators=(",", ":")).encode()
         self._request = (
             f"POST /api/jobs HTTP/1.1\r\nHost: {address[0]}:{address[1]}\r\nAuthorization: Bearer {settings['token']}"
             f"\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         ).encode() + body
-        self._connections = [Connection(address) for _ in range(settings["connections"])]
         self._parent.say({})
 
     def run(self) -> None:
@@ -77,13 +77,15 @@ class Load:
         jobs: dict[str, tuple[float, float]] = {}
         statuses: Counter[int] = Counter()
         selector = selectors.DefaultSelector()
-        idle = deque(self._connections)
-        for connection in self._connections:
+        # Anew each time: between two rounds the server may have closed those that were idle for too long.
+        connections = [Connection(self._address) for _ in range(self._count)]
+        idle = deque(connections)
+        for connection in connections:
             selector.register(connection.socket, selectors.EVENT_READ, connection)
         began = time.monotonic()
         ends = began + command["timeout"]
         sent, latest = 0, 0.0
-        while len(idle) < len(self._connections) or sent < count:
+        while len(idle) < len(connections) or sent < count:
             now = time.monotonic()
             if now > ends + PATIENCE_SECONDS:
                 raise ChildError("the web process does not answer")
@@ -108,6 +110,8 @@ class Load:
                     jobs[body[start : start + 36].decode()] = (key.data.sent_at, time.monotonic())
                 idle.append(key.data)
         selector.close()
+        for connection in connections:
+            connection.socket.close()
         return {
             "jobs": jobs,
             "statuses": statuses,

@@ -23,6 +23,10 @@ class Options:
     saturation_rounds: int
     rate: int
     seconds: int
+    # How many jobs of old are in the tables when submit, claim and list are measured, one size after the other.
+    rows: tuple[int, ...]
+    # Jobs that are submitted and run at each of these sizes.
+    size_jobs: int
     # The whole run with its start and end; a round that would not end in time is left out.
     limit: int
     quick: bool
@@ -51,7 +55,17 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     parser.add_argument("--saturation-rounds", type=whole(1, 10), help="how often they are (2; quick 1)")
     parser.add_argument("--rate", type=whole(1, 2_000), help="jobs a second while latency is measured (50)")
     parser.add_argument("--seconds", type=whole(2, 120), help="for how long (20; quick 4)")
-    parser.add_argument("--limit", type=whole(20, 3_600), help="seconds the whole run may take (240; quick 60)")
+    parser.add_argument(
+        "--rows", type=_sizes, help="jobs of old in the tables, one size after the other (10000,1000000; quick: none)"
+    )
+    parser.add_argument(
+        "--size-jobs", type=whole(50, 20_000), help="jobs submitted and run at each of these sizes, at most (1000)"
+    )
+    parser.add_argument(
+        "--limit",
+        type=whole(20, 3_600),
+        help="seconds the whole run may take (480, about half of them for the sizes of --rows; quick 60)",
+    )
     parser.add_argument("--output", type=Path, help="folder of RESULTS.* (bench/; quick: none)")
     parser.add_argument("--profile", type=Path, help="folder for profiles of the saturation round (needs py-spy)")
     given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
@@ -65,11 +79,21 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         "saturation_rounds": 1 if quick else 2,
         "rate": 50,
         "seconds": 4 if quick else 20,
-        "limit": 60 if quick else 240,
+        "size_jobs": 1_000,
+        "rows": () if quick else (10_000, 1_000_000),
+        "limit": 60 if quick else 480,
         "output": None if quick else FOLDER,
         "profile": None,
     }
     return Options(**{**defaults, **given})
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    """Numbers of rows, from the smallest; `none` for none."""
+    if text == "none":
+        return ()
+    parse_number = _number(1, 10_000_000)
+    return tuple(sorted({parse_number(part) for part in text.split(",")}))
 
 
 def _number(least: int, most: int) -> Callable[[str], int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -18,9 +18,12 @@ from bench.figures import (
     peak_memory,
     percentile,
     ratio_of_medians,
+    slowest,
 )
+from bench.reading import LIST_BAR, Reading
 from bench.results import Results
 from bench.rounds import LatencyRound
+from bench.sizes import SizeRound
 
 LATENCIES = (
     ("socket", "202 read → `job:completed` at the socket"),
@@ -49,6 +52,8 @@ def markdown(results: Results) -> str:
     sections = [_head(results), _bars(results), _worker_side(results), _saturation(results)]
     if results.latency:
         sections.append(_latency(results.latency))
+    if len(results.sizes) > 1:
+        sections.append(_sizes(results.sizes))
     return "\n".join([*sections, _cpu(results), _memory(results)])
 
 
@@ -65,7 +70,22 @@ def document(results: Results) -> dict[str, Any]:
             found["latency"][name] = {
                 f"p{share:g}": percentile(values, share) for share in (*range(5, 100, 5), 99, 100)
             }
-    return found
+    condensed: dict[str, Any] = _condensed(found)
+    return condensed
+
+
+def _condensed(value: Any) -> Any:
+    """Thousands of single times as percentiles."""
+    if isinstance(value, list | tuple):
+        return [_condensed(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        name: {f"p{share:g}": percentile(each, share) for share in PERCENTILES}
+        if name == "milliseconds"
+        else _condensed(each)
+        for name, each in value.items()
+    }
 
 
 def _head(results: Results) -> str:
@@ -175,6 +195,73 @@ def _latency(found: LatencyRound) -> str:
         text
         + f"The load kept its rhythm to {found.latest:.1f} ms; others used {found.usage.others:.2f} cores.{words}\n"
     )
+
+
+def _sizes(sizes: Sequence[SizeRound]) -> str:
+    base, *larger = sizes
+    jobs = _table(
+        "With many jobs of old in the tables",
+        (f"{base.worker.jobs} jobs at each size", "almost empty", *_by_size(larger, "{:,}", "ratio")),
+        [
+            (
+                what,
+                f"{figure(base):.{digits}f}",
+                *(
+                    cell
+                    for each in larger
+                    for cell in (f"{figure(each):.{digits}f}", _ratio(figure(each), figure(base)))
+                ),
+            )
+            for what, digits, figure in _SIZE_FIGURES
+        ],
+    )
+    lists = _table(
+        "Reading with many jobs of old in the tables, one request at a time, ms",
+        ("", "almost empty, p50", "p99", *_by_size(larger, "{:,}, p50", "p99", "ratio of p50"), "bar", ""),
+        [_reading_row([each.readings[number] for each in sizes]) for number in range(len(base.readings))],
+    )
+    seconds = ", ".join(f"{each.rows:,} in {each.seconds:.0f} s" for each in larger)
+    losses = _losses([each.worker for each in sizes])
+    return (
+        f"{jobs}Written by SQL: {seconds}; 30 % are the user's whose jobs these are.{losses}\n\n"
+        f"{lists}The bar is for the p99. What `q` looks for stands in no index: where it is rare the list is read.\n"
+    )
+
+
+# What is told of each size: words, digits, the figure.
+_SIZE_FIGURES: tuple[tuple[str, int, Callable[[SizeRound], float]], ...] = (
+    ("submit while no worker runs, requests/s", 0, lambda size: size.worker.submission.rate),
+    ("`POST /api/jobs` meanwhile, p50, ms", 1, lambda size: percentile(size.worker.submission.milliseconds, 50)),
+    ("`POST /api/jobs` meanwhile, p99, ms", 1, lambda size: percentile(size.worker.submission.milliseconds, 99)),
+    ("claim and run, jobs/s", 0, lambda size: size.worker.rate),
+    (
+        "CPU of PostgreSQL meanwhile, ms a job",
+        2,
+        lambda size: size.worker.usage.cpu["PostgreSQL"] * 1000 / size.worker.jobs,
+    ),
+)
+
+
+def _ratio(figure: float, base: float) -> str:
+    return f"{figure / base:.2f}" if base else ""
+
+
+def _by_size(sizes: Sequence[SizeRound], *heads: str) -> list[str]:
+    return [head.format(each.rows) for each in sizes for head in heads]
+
+
+def _reading_row(readings: Sequence[Reading]) -> tuple[str, ...]:
+    cells: list[str] = []
+    p50s = [percentile(each.milliseconds, 50) for each in readings]
+    for reading, p50 in zip(readings, p50s, strict=True):
+        cells += [f"{p50:.1f}", f"{percentile(reading.milliseconds, 99):.1f}"]
+        if reading is not readings[0]:
+            cells.append(_ratio(p50, p50s[0]))
+    last = readings[-1]
+    if not last.has_bar:
+        return (last.what, *cells, "", "")
+    verdict = "pass" if slowest([last]) <= LIST_BAR else "**miss**"
+    return (last.what, *cells, f"≤ {LIST_BAR:.0f}", verdict)
 
 
 def _cpu(results: Results) -> str:

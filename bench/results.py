@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from bench.baseline import BareRound
 from bench.options import Options
 from bench.rounds import LatencyRound, SaturationRound, WorkerRound
+from bench.sizes import SizeRound
 from bench.surroundings import Surroundings
 
 
@@ -21,4 +22,5 @@ class Results:
     bare: list[BareRound] = field(default_factory=list)
     saturation: list[SaturationRound] = field(default_factory=list)
     latency: LatencyRound | None = None
+    sizes: list[SizeRound] = field(default_factory=list)
     seconds: float = 0.0

@@ -18,6 +18,8 @@ class Submission:
     accepted: int
     refused: int
     seconds: float
+    # From each request to its 202, sorted; as many at once as there are connections.
+    milliseconds: list[float]
 
     @property
     def rate(self) -> float:
@@ -159,7 +161,8 @@ def run_latency(platform: Platform, clients: Clients, rate: int, seconds: int) -
 
 def _submission(sent: Message) -> Submission:
     accepted = len(sent["jobs"])
-    return Submission(accepted, sum(sent["statuses"].values()) - accepted, sent["seconds"])
+    milliseconds = sorted((read - asked) * 1000 for asked, read in sent["jobs"].values())
+    return Submission(accepted, sum(sent["statuses"].values()) - accepted, sent["seconds"], milliseconds)
 
 
 def _heard(arrived: Message, sent: Message) -> Heard:

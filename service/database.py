@@ -180,6 +180,10 @@ def fetch_all(statement: str, parameters: Mapping[str, Any]) -> Sequence[Row]:
     except psycopg2.Error as error:
         dialect = connection.dialect
         is_gone = dialect.is_disconnect(error, raw, None)
+        if is_gone:
+            # As SQLAlchemy does for its own statements: the connections that are as old are gone too, and each of them
+            # would otherwise fail somebody.
+            db.engine.pool._invalidate(raw, error)
         if is_gone or error.pgcode in STALE_PLANS:
             connection.invalidate(error)
         raise DBAPIError.instance(

@@ -62,7 +62,7 @@ class PaginationSchema(ma.Schema):
     total = ma.fields.Integer(required=True, allow_none=True)
     totalPages = ma.fields.Integer(required=True, allow_none=True)
     totalIsEstimate = ma.fields.Boolean(
-        metadata={"description": "Only of long lists; true: there are about so many, too many to count"}
+        metadata={"description": "Only there, and true, where the list is too long to be counted: about so many"}
     )
     nextCursor = ma.fields.UUID(
         allow_none=True, metadata={"description": "Only of long lists; null after the last page"}
@@ -117,9 +117,9 @@ class LongList:
                 rows = [dict(row) for row in db.session.execute(query.with_only_columns(*columns)).mappings()]
             if page.cursor is None:
                 total, is_estimate = self._total(page, len(rows))
-                where = {**_by_number(page, total), "totalIsEstimate": is_estimate}
+                where = _by_number(page, total) | ({"totalIsEstimate": True} if is_estimate else {})
             else:
-                where = {"page": None, "limit": page.limit, "total": None, "totalPages": None, "totalIsEstimate": False}
+                where = {"page": None, "limit": page.limit, "total": None, "totalPages": None}
         data = [represent(row) for row in rows]
         next_cursor = data[-1]["id"] if len(data) == page.limit else None
         return {"data": data, "pagination": {**where, "nextCursor": next_cursor}}

@@ -63,8 +63,8 @@ def matching(query: Select[Any], wanted: JobFilter) -> Select[Any]:
     if wanted.type:
         query = query.where(Job.type == wanted.type)
     if wanted.tag:
-        # As the index of tags wants to be asked.
-        query = query.where(Job.tags.contains([wanted.tag]), Job.tags != [])
+        # The second is true of whatever has a tag; the index of tags knows no others.
+        query = query.where(Job.tags.contains([wanted.tag]), func.array_length(Job.tags, 1).is_not(None))
     if wanted.queue:
         query = query.where(Job.queue == wanted.queue)
     if wanted.schedule_id:

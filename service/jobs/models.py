@@ -15,6 +15,9 @@ from service.database import Base
 from service.ids import new_id
 from service.jobs.states import STATUSES
 
+# The statuses that a job does not pass through on its way from being queued to being completed.
+_UNUSUAL = "status IN ('scheduled', 'blocked', 'retrying', 'failed', 'cancelled')"
+
 
 class Job(Base):
     """A job; `status` moves only as `service.jobs.states` allows, `(id, attempt)` is the fence of an attempt."""
@@ -24,6 +27,26 @@ class Job(Base):
         CheckConstraint(f"status IN ({', '.join(repr(status) for status in STATUSES)})", name="status"),
         Index("ix_jobs_user_id_id", "user_id", text("id DESC")),
         Index("ix_jobs_organization_id_id", "organization_id", text("id DESC")),
+        # For lists of what is rare among very many (docs/decisions/0013). Only the first two cost an ordinary job
+        # something: its rows are never in the others, unless it has tags.
+        Index("ix_jobs_user_id_type_id", "user_id", "type", text("id DESC")),
+        Index("ix_jobs_organization_id_type_id", "organization_id", "type", text("id DESC")),
+        Index("ix_jobs_user_id_status_id", "user_id", "status", text("id DESC"), postgresql_where=text(_UNUSUAL)),
+        Index(
+            "ix_jobs_organization_id_status_id",
+            "organization_id",
+            "status",
+            text("id DESC"),
+            postgresql_where=text(_UNUSUAL),
+        ),
+        Index(
+            "ix_jobs_tags",
+            "tags",
+            postgresql_using="gin",
+            # Without this one job in thousands would wait until the others' tags are put in their places.
+            postgresql_with={"fastupdate": "off"},
+            postgresql_where=text("array_length(tags, 1) IS NOT NULL"),
+        ),
         # One holder a key: what `service.jobs.uniqueness` rests on.
         Index("uq_jobs_unique_id", "unique_id", unique=True, postgresql_where=text("unique_held")),
         Index(
@@ -63,6 +86,7 @@ class Job(Base):
             "ix_jobs_dead",
             "organization_id",
             text("id DESC"),
+            postgresql_include=["user_id"],
             postgresql_where=text("status = 'failed' AND discarded_at IS NULL"),
         ),
         # Ended, and what depends on them has not been told yet.

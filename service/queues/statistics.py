@@ -22,13 +22,14 @@ MOST_ATTEMPTS = 2_000
 
 WAITING = "SELECT queue, priority, count(*) AS jobs FROM jobs WHERE status = 'queued' GROUP BY queue, priority"
 RUNNING = "SELECT queue, count(*) AS jobs FROM jobs WHERE status = 'active' GROUP BY queue"
+# Each queue is looked up by itself: PostgreSQL, which plans this without knowing how many attempts there will be, would
+# rather read all jobs for a join.
 ENDED = """
-SELECT jobs.queue, count(*) AS attempts,
-    avg(extract(epoch FROM attempt.finished_at - attempt.started_at))::float AS mean_seconds,
-    extract(epoch FROM %(now)s - min(attempt.finished_at))::float AS seconds
-FROM (SELECT job_id, started_at, finished_at FROM job_executions WHERE id >= %(since)s
-    ORDER BY id DESC LIMIT %(most)s) AS attempt JOIN jobs ON jobs.id = attempt.job_id
-GROUP BY jobs.queue
+SELECT queue, count(*) AS attempts, avg(extract(epoch FROM finished_at - started_at))::float AS mean_seconds,
+    extract(epoch FROM %(now)s - min(finished_at))::float AS seconds
+FROM (SELECT (SELECT queue FROM jobs WHERE jobs.id = job_executions.job_id) AS queue, started_at, finished_at
+    FROM job_executions WHERE id >= %(since)s ORDER BY id DESC LIMIT %(most)s) AS attempt
+WHERE queue IS NOT NULL GROUP BY queue
 """
 
 

@@ -54,7 +54,7 @@ def assert_all_finished_once(
     until(
         lambda: not records.not_finished_once(job_ids),
         lambda: f"one ending, one notification and one delivery of each job: {records.not_finished_once(job_ids)[:5]}",
-        10,
+        40,
     )
     came = Counter(post.job_id for post in receiver.posts(type_="job.completed"))
     assert came == Counter(job_ids), (

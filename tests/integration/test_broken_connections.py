@@ -6,8 +6,9 @@ import psycopg2
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
-from service.database import db
+from service.database import db, fetch_all, transaction
 from service.queue import celery_app, depth
 from tests.conftest import MakeUser, Servers
 from tests.factories.jobs import send_held
@@ -38,3 +39,27 @@ def test_a_job_is_sent_at_once_though_the_broker_has_closed_the_connection(
         connection.default_channel.client.client_kill_filter(_type="normal", skipme=True)
     assert client.post("/api/jobs", json=body, headers=user.headers).status_code == 202
     assert depth("default") == before + 1
+
+
+def test_a_server_that_was_restarted_fails_one_statement_and_not_one_for_each_connection(
+    app: Flask, servers: Servers
+) -> None:
+    with app.app_context():
+        engine = db.engine
+        # As many at once, so that the pool has them.
+        held = [engine.connect() for _ in range(5)]
+        pids = [each.execute(text("SELECT pg_backend_pid()")).scalar_one() for each in held]
+        for each in held:
+            each.close()
+        other = psycopg2.connect(servers.postgres.url)
+        with other.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(pid) FROM unnest(%s) AS pid", (pids,))
+        other.close()
+        failures = 0
+        for _ in range(5):
+            try:
+                with transaction():
+                    fetch_all("SELECT 1", {})
+            except DBAPIError:
+                failures += 1
+        assert failures <= 1

@@ -19,14 +19,15 @@ UNFINISHED = (*WAITING, "active")
 RESCUES = 3
 
 
+@dataclass(frozen=True, repr=False)
 class Terse:
     """Shows of itself what is not usual."""
 
     def __repr__(self) -> str:
-        said = (
-            (each.name, getattr(self, each.name)) for each in fields(self) if each.default != getattr(self, each.name)
-        )  # type: ignore[arg-type]
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in said)})"
+        given = {
+            each.name: getattr(self, each.name) for each in fields(self) if each.default != getattr(self, each.name)
+        }
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in given.items())})"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -25,6 +25,10 @@ SELECT id::text, user_id::text, organization_id::text, type, status, attempt, ma
     extract(epoch FROM expires_at - clock_timestamp())::float AS expires_in
 FROM jobs WHERE user_id = ANY(%(users)s::uuid[])
 """
+SENT = """
+SELECT id::text FROM jobs
+WHERE user_id = ANY(%(users)s::uuid[]) AND status = 'queued' AND dispatched_at IS NOT NULL
+"""
 EXECUTIONS = """
 SELECT job_id::text, job_executions.attempt, job_executions.status
 FROM job_executions JOIN jobs ON jobs.id = job_id
@@ -82,6 +86,11 @@ class Records:
                 news[row["job_id"]].deliveries[row["type"]] = row["number"]
         assert set(news) == set(records), "told of a job that is not there"
         return records
+
+    def sent(self) -> set[str]:
+        """The ids of the jobs whose message has been sent, as far as SQL knows."""
+        with transaction():
+            return {row["id"] for row in self._all(SENT)}
 
     def workflows(self) -> dict[str, str]:
         """The statuses of their workflows by id."""

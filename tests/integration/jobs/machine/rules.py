@@ -66,6 +66,8 @@ timed = st.builds(
 )
 
 ENDINGS = ("fail", "complete", "fail for good", "ask for a time", "lose", "hand back")
+# What may come before an ending.
+CANCEL = "be cancelled"
 
 
 def _without_double_time(each: Wanted) -> Wanted:
@@ -331,8 +333,9 @@ class JobMachine(WatchedMachine):
         self.check()
 
     def _write_late(self, job: Job) -> None:
-        """Workers that were given up come back, or write twice: the next check finds that nothing has changed."""
-        for attempt, _ in job.executions[-2:]:
+        """A worker that was given up comes back, or writes twice: the next check finds that nothing has changed."""
+        if job.executions:
+            attempt, _ = job.executions[-1]
             for write in LATE_WRITES:
                 assert write(UUID(job.id), attempt) is None, f"job {job.place} took a late write of attempt {attempt}"
 
@@ -365,14 +368,16 @@ class JobMachine(WatchedMachine):
     @precondition(lambda self: self.world.of_status("scheduled", "queued", "active", "retrying"))
     @rule(data=st.data())
     def live(self, data: st.DataObject) -> None:
-        """Attempt after attempt of a job ends, as far as it has any."""
+        """Attempt after attempt of a job ends, as far as it has any; on the way it may be cancelled."""
         job = self._draw(data, self.world.of_status("scheduled", "queued", "active", "retrying"))
-        endings = data.draw(st.lists(st.sampled_from(ENDINGS), min_size=1, max_size=5), label="endings")
+        fates = data.draw(st.lists(st.sampled_from([*ENDINGS, CANCEL]), min_size=1, max_size=5), label="fates")
         dies = data.draw(deaths, label="dies")
-        for ending in endings:
+        for fate in fates:
             self._lead_to_start(job)
-            if job.status == "active":
-                self._end(job, ending, dies)
+            if job.status == "active" and fate == CANCEL:
+                self._cancel(job, dies)
+            elif job.status == "active":
+                self._end(job, fate, dies)
 
     @precondition(lambda self: self.world.of_status("active"))
     @rule(data=st.data())
@@ -422,7 +427,7 @@ class JobMachine(WatchedMachine):
 
     def _delay(self, job: Job) -> int:
         failures = job.failures + 1
-        factors = {"fixed": 1, "linear": failures, "exponential": 2 ** (failures - 1)}
+        factors = {"fixed": 1, "linear": failures, "exponential": 1 << (failures - 1)}
         return RETRY_DELAY * factors[job.wanted.retry_strategy]
 
     @precondition(lambda self: self.world.of_status("active"))
@@ -502,7 +507,9 @@ class JobMachine(WatchedMachine):
     @rule(data=st.data(), dies=deaths)
     def cancel(self, data: st.DataObject, dies: bool) -> None:
         """One job, in whatever status."""
-        job = self._draw(data, self.world.jobs)
+        self._cancel(self._draw(data, self.world.jobs), dies)
+
+    def _cancel(self, job: Job, dies: bool) -> None:
         _, refusal = self.do(lambda: cancel_job(UUID(job.id), "enough"), dies, JobNotCancellable)
         assert (refusal is None) == bool(self.world.cancel([job]))
         self.check()

@@ -78,9 +78,9 @@ class WatchedMachine(RuleBasedStateMachine):
 
     def adopt_sent(self, jobs: Sequence[Job], *, dies: bool = False) -> None:
         """Learn which of these jobs are sent by now: the order is the dispatcher's business."""
-        records = self.site.records.read()
+        sent = self.site.records.sent()
         for job in jobs:
-            if records[job.id]["sent"] and not job.sent:
+            if job.id in sent and not job.sent:
                 job.sent = True
                 self.depth += not dies
 

@@ -19,7 +19,7 @@ test: $(VENV)/.dev ## Run every test on servers that it starts itself (ARGS="-k 
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 soak: $(VENV)/.dev ## Kill every part at random for ten minutes under load (CARILLON_SOAK_JOBS=, CARILLON_SOAK_SECONDS=, CARILLON_SOAK_SEED=)
-	@CARILLON_LONG=1 CARILLON_SOAK_JOBS=$${CARILLON_SOAK_JOBS:-5000} CARILLON_SOAK_SECONDS=$${CARILLON_SOAK_SECONDS:-600} \
+	@CARILLON_SOAK_JOBS=$${CARILLON_SOAK_JOBS:-5000} CARILLON_SOAK_SECONDS=$${CARILLON_SOAK_SECONDS:-600} \
 		$(BIN)/python -m pytest -s tests/soak $(ARGS)
 
 lint: $(VENV)/.dev ## Check format, style and who imports whom

@@ -23,8 +23,6 @@ from devstack.postgres import PostgresServer
 from devstack.redis_server import RedisServer
 
 PASSWORD = "correct horse battery"
-# Long ones are asked for: by `make soak`, or by this variable.
-collect_ignore = [] if os.environ.get("CARILLON_LONG") == "1" else ["soak", "integration/jobs/test_job_machine.py"]
 
 
 @dataclass(frozen=True)

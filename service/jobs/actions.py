@@ -104,8 +104,8 @@ def retry_job(job_id: UUID) -> JobRow:
             rows = transition(JobQueued, RETRY, parameters)
         except IntegrityError:
             raise DuplicateJob from None
-    if not rows:
-        raise JobNotRetryable
+        if not rows:
+            raise JobNotRetryable
     return rows[0]
 
 

@@ -150,7 +150,12 @@ edge AS (
 running AS (
     UPDATE jobs SET has_dependents = true
     WHERE id IN (SELECT parent_id FROM edge) AND id NOT IN (SELECT id FROM anew))
-SELECT anew.id, (SELECT count(*) FROM edge WHERE edge.job_id = anew.id) AS parents,
+SELECT anew.id,
+    (SELECT count(*) FROM edge WHERE edge.job_id = anew.id)
+        -- A parent that completed, and of whose end nobody has told yet: it will be counted down too.
+        + (SELECT count(*) FROM job_dependencies AS untold
+            WHERE untold.job_id = anew.id AND NOT untold.settled
+                AND untold.parent_id NOT IN (SELECT parent_id FROM edge)) AS parents,
     EXISTS (SELECT FROM edge WHERE edge.parent_id = anew.id)
         OR EXISTS (SELECT FROM job_dependencies AS told
             WHERE told.parent_id = anew.id AND NOT told.settled) AS is_parent

@@ -53,9 +53,14 @@ def test_a_crowd_of_queued_jobs_is_cancelled_by_a_job_that_tells_how_far_it_is(p
         lambda: f"the end of every job; there are {dict(statuses(job_ids))}",
     )
     cancelled = statuses(job_ids)["cancelled"]
-    # One that ran may have completed before it noticed.
-    assert 0 <= job["result"]["count"] - cancelled <= 2
-    assert job["result"]["skipped"] <= 2
+    # One that ran may have completed before it noticed, or before its turn came.
+    late = platform.records.rows(
+        "SELECT count(*) FROM jobs WHERE id = ANY(%s::uuid[]) AND status = 'completed'"
+        " AND cancel_requested_at IS NOT NULL",
+        job_ids,
+    )
+    assert job["result"]["count"] == cancelled + int(late[0]["count"])
+    assert 1000 < job["result"]["count"] <= len(job_ids) - job["result"]["skipped"]
     assert person.get("/api/notifications?type=job_cancelled&limit=1")["pagination"]["total"] == cancelled
     assert person.job(bystander)["status"] == "scheduled"
 

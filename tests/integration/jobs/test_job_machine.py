@@ -31,8 +31,8 @@ IS_LONG = os.environ.get("CARILLON_LONG") == "1"
 SEED = os.environ.get("CARILLON_SEED")
 
 PROFILE = settings(
-    max_examples=500 if IS_LONG else 30,
-    stateful_step_count=80 if IS_LONG else 40,
+    max_examples=500 if IS_LONG else 50,
+    stateful_step_count=80 if IS_LONG else 50,
     deadline=None,
     # What it finds is to be seen by everybody, not only where it was found.
     database=None,

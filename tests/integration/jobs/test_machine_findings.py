@@ -11,9 +11,9 @@ from sqlalchemy import select, update
 from service.clock import utcnow
 from service.database import db, transaction
 from service.jobs import lifecycle
-from service.jobs.actions import cancel_job
+from service.jobs.actions import cancel_job, retry_job
 from service.jobs.dependencies import settle_ended
-from service.jobs.errors import DuplicateJob
+from service.jobs.errors import DuplicateJob, JobNotRetryable
 from service.jobs.models import Job
 from service.jobs.submission import Submission, submit_job, submit_jobs
 from service.jobs.uniqueness import DEBOUNCE, EXISTING, REPLACE, Unique
@@ -133,6 +133,29 @@ def test_who_waits_for_a_retried_step_is_not_forgotten(make_user: MakeUser) -> N
     flow.complete("a")
     settle_ended()
     assert flow.statuses()["b"] == "queued"
+
+
+def test_a_parent_of_whose_end_nobody_told_is_not_counted_for_another(make_user: MakeUser) -> None:
+    flow = Flow(make_user(), {"a": [], "b": [], "c": ["a", "b"]})
+    attempt = flow.begin("a")
+    cancel_job(flow.ids["c"])
+    flow.fail("b")
+    with dying_after_commit(True):
+        lifecycle.complete_job(flow.ids["a"], attempt, None)
+    retry_workflow(flow.id)
+    settle_ended()
+    assert flow.statuses() == {"a": "completed", "b": "queued", "c": "blocked"}, "c waits for b"
+    flow.complete("b")
+    assert flow.statuses()["c"] == "queued"
+
+
+def test_what_cannot_be_retried_keeps_its_key(make_user: MakeUser) -> None:
+    user = make_user()
+    unique = Unique(key="k", states=["queued"])
+    job_id = submit(user, submission(unique=unique, delay=600.0))
+    with pytest.raises(JobNotRetryable):
+        retry_job(job_id)
+    assert job(job_id).unique_held
 
 
 def test_a_step_does_not_stand_for_a_job_of_another_workflow(make_user: MakeUser) -> None:

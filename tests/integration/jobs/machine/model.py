@@ -216,14 +216,10 @@ class World:
             holder.payload = self._submitted
             holder.priority = wanted.priority
         if unique.mode == "debounce":
-            self._put_off(holder, self.now + (unique.period or 0))
+            holder.due = holder.scheduled_at = self.now + (unique.period or 0)
+            # The newest says how long it may wait, counted from when it may run.
+            holder.expires = None if wanted.expire is None else holder.scheduled_at + wanted.expire
         return holder
-
-    def _put_off(self, job: Job, moment: int) -> None:
-        if job.expires is not None:
-            # How long it may wait is counted from when it may run.
-            job.expires += moment - (job.created if job.scheduled_at is None else job.scheduled_at)
-        job.due = job.scheduled_at = moment
 
     def payload_of_next(self) -> int:
         """The payload that the next submission has."""

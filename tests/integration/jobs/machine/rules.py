@@ -539,7 +539,7 @@ class JobMachine(WatchedMachine):
         job = self._draw(data, self.world.of_status("failed", "cancelled") or self.world.jobs)
         is_able = job.status in {"failed", "cancelled"}
         _, refusal = self.do(lambda: retry_job(UUID(job.id)), dies, DuplicateJob, JobNotRetryable)
-        anew = self.world.retry([job])
+        anew = self.world.retry([job]) if is_able else []
         assert refusal is (None if anew else DuplicateJob if is_able else JobNotRetryable)
         self.check()
 

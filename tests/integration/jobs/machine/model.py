@@ -388,9 +388,11 @@ class World:
             if job.wanted.unique is not None:
                 self._let_go(job.wanted)
             for edge in job.edges:
-                if self.jobs[edge.parent] in anew:
+                parent = self.jobs[edge.parent]
+                # One that was retried by itself is waited for like one that is retried now.
+                if edge.parent in places and parent.status != "completed":
                     edge.settled = False
-                    self.jobs[edge.parent].has_dependents = True
+                    parent.has_dependents = True
         for job in anew:
             if self.is_taken(job):
                 raise Duplicate

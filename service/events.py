@@ -78,6 +78,8 @@ class NotificationEvent(Event):
 
     user_id: UUID
     notification_id: UUID | None
+    # `{count, version}` of what is unread since.
+    inbox: Mapping[str, int]
 
 
 class NotificationRead(NotificationEvent):
@@ -110,7 +112,7 @@ class Plan:
     parameters: Callable[[], Mapping[str, Any]]
 
 
-Planner = Callable[[type["JobEvent"]], Plan | None]
+Planner = Callable[[type["JobEvent"]], Plan]
 _planners: list[Planner] = []
 
 
@@ -122,7 +124,7 @@ def plan_with(planner: Planner) -> None:
 
 def plans_of(event_type: type[JobEvent]) -> list[Plan]:
     """What the planners give for a kind of event."""
-    return [plan for planner in _planners if (plan := planner(event_type)) is not None]
+    return [planner(event_type) for planner in _planners]
 
 
 def subscribe(subscriber: Subscriber, *types: type[Event]) -> None:

@@ -18,8 +18,9 @@ log = structlog.get_logger(__name__)
 
 # Starting a task costs more than waiting a little for the next bell.
 LINGER_SECONDS = 1.0
-# Looking more often than this finds little new.
+# Looking more often than this finds little new, and still less where more jobs wait than may be sent.
 GATHER_SECONDS = 0.025
+BACKLOG_SECONDS = 0.1
 
 _windows = Windows()
 
@@ -46,7 +47,8 @@ def _attend() -> None:
             if fall_asleep(DISPATCH_TASK):
                 continue
             return
-        time.sleep(max(0.0, began + GATHER_SECONDS - time.monotonic()))
+        pause = BACKLOG_SECONDS if passed.is_full else GATHER_SECONDS
+        time.sleep(max(0.0, began + pause - time.monotonic()))
     # The next worker must not take this task for awake.
     fall_asleep(DISPATCH_TASK)
 

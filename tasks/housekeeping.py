@@ -17,6 +17,7 @@ from service.operations.retention import prune as delete_old
 from service.queue import BROKER_ERRORS, DISPATCH_TASK, celery_app, wake
 from service.queues.dispatch import jobs_are_held
 from service.queues.statistics import measure
+from service.realtime import untold
 from service.schedules.firing import run_due
 from service.webhooks.outbox import deliveries_are_due
 from service.workflows.actions import finish_ended_workflows
@@ -97,6 +98,13 @@ def finish_workflows() -> None:
 def measure_queues() -> None:
     """Measure how much waits in each queue and how fast it goes."""
     measure()
+
+
+@tick
+def settle_untold() -> None:
+    """Admit to users what was never told to them, because a process died before it did or Redis was away."""
+    while untold.settle_untold() == untold.BATCH:
+        continue
 
 
 @tick

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
-from typing import ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 from uuid import UUID
 
 from flask import current_app, g, request
 
 from service.accounts.roles import ADMIN, OPERATOR
+from service.accounts.tickets import take_ticket
 from service.accounts.tokens import verify_access_token
 from service.errors import NotAllowed, NotAuthenticated
 
@@ -36,10 +37,24 @@ class Identity:
         """Whether this user sees the whole tenant."""
         return bool(self.roles & {ADMIN, OPERATOR})
 
+    @property
+    def claims(self) -> dict[str, Any]:
+        """The identity as an access token carries it."""
+        return {
+            "sub": str(self.user_id),
+            "org": str(self.organization_id),
+            "name": self.username,
+            "roles": sorted(self.roles),
+            "exp": self.expires_at,
+        }
+
 
 def identity_of(token: str) -> Identity:
     """The identity an access token carries; raises InvalidToken or TokenExpired."""
-    claims = verify_access_token(token)
+    return _claimed(verify_access_token(token))
+
+
+def _claimed(claims: Mapping[str, Any]) -> Identity:
     return Identity(
         user_id=UUID(claims["sub"]),
         organization_id=UUID(claims["org"]),
@@ -52,6 +67,12 @@ def identity_of(token: str) -> Identity:
 def public(view: Callable[P, R]) -> Callable[P, R]:
     """Mark a route that needs no identity."""
     view.is_public = True  # type: ignore[attr-defined]  # read by `authenticate_request`
+    return view
+
+
+def takes_ticket(view: Callable[P, R]) -> Callable[P, R]:
+    """Mark a route that a browser's `EventSource` may read with a ticket instead of a header."""
+    view.takes_ticket = True  # type: ignore[attr-defined]  # read by `authenticate_request`
     return view
 
 
@@ -75,7 +96,11 @@ def authenticate_request() -> None:
     endpoint = request.endpoint
     if endpoint is None or endpoint in PUBLIC_ENDPOINTS:
         return
-    if getattr(current_app.view_functions[endpoint], "is_public", False):
+    view = current_app.view_functions[endpoint]
+    if getattr(view, "is_public", False):
+        return
+    if getattr(view, "takes_ticket", False) and "ticket" in request.args:
+        g.identity = _claimed(take_ticket(request.args["ticket"]))
         return
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:

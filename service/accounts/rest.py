@@ -22,11 +22,13 @@ from service.accounts.schemas import (
     RegistrationSchema,
     ResetSchema,
     SessionSchema,
+    TicketSchema,
     UserChangeSchema,
     UserFilterSchema,
     UserPageSchema,
     UserSchema,
 )
+from service.accounts.tickets import TICKET_SECONDS, issue_ticket
 from service.pagination import Page
 from service.web import json_answer
 
@@ -71,6 +73,14 @@ def refresh(body: dict[str, Any]) -> Response:
 def log_out(body: dict[str, Any]) -> None:
     """End the session of a refresh token; the access token runs out by itself."""
     sessions.log_out(body["refresh_token"])
+
+
+@blueprint.route("/auth/stream-ticket", methods=["POST"])
+@blueprint.response(201, TicketSchema)
+def get_ticket() -> Response:
+    """Get a ticket that opens one stream within 30 seconds, as `?ticket=`: a browser's EventSource sends no header."""
+    answer = {"ticket": issue_ticket(current_identity().claims), "expiresIn": TICKET_SECONDS}
+    return json_answer(answer, 201, {"Cache-Control": "no-store"})
 
 
 @blueprint.route("/auth/me", methods=["GET"])

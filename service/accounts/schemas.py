@@ -105,6 +105,13 @@ class RefreshSchema(ma.Schema):
     refresh_token = _token("refreshToken")
 
 
+class TicketSchema(ma.Schema):
+    """A ticket for one stream."""
+
+    ticket = ma.fields.String(required=True)
+    expiresIn = ma.fields.Integer(required=True, metadata={"description": "Seconds"})
+
+
 class SessionSchema(ma.Schema):
     """What a client needs to act as a user."""
 

@@ -20,7 +20,7 @@ from service.jobs.states import CANCELLED, FAILED, WAITING
 from service.jobs.transitions import transition
 
 # Those that are to be changed are locked in the order of their ids: two who act on many do not block each other.
-_THESE = "id IN (SELECT value::uuid FROM jsonb_array_elements_text(%(ids)s))"
+_THESE = "id = ANY(ARRAY(SELECT value::uuid FROM jsonb_array_elements_text(%(ids)s)))"
 
 CANCEL_WAITING = f"""
 job AS (

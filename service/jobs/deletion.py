@@ -30,7 +30,7 @@ is_deletable: ColumnElement[bool] = and_(
 # Log lines and dependencies go with the row; attempts are kept in partitions and know no foreign key.
 DELETE = """
 WITH gone AS (
-    DELETE FROM jobs WHERE id IN (SELECT value::uuid FROM jsonb_array_elements_text(%(ids)s)) RETURNING id),
+    DELETE FROM jobs WHERE id = ANY(ARRAY(SELECT value::uuid FROM jsonb_array_elements_text(%(ids)s))) RETURNING id),
 attempts AS (
     DELETE FROM job_executions USING gone WHERE job_executions.job_id = gone.id)
 SELECT id FROM gone

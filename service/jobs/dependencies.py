@@ -87,7 +87,7 @@ def write_dependencies(
         """
         UPDATE jobs SET has_dependents = true
         WHERE id IN (
-            SELECT id FROM jobs WHERE id IN (SELECT value::uuid FROM jsonb_array_elements_text(%(wanted)s))
+            SELECT id FROM jobs WHERE id = ANY(ARRAY(SELECT value::uuid FROM jsonb_array_elements_text(%(wanted)s)))
                 AND user_id = %(user_id)s
             ORDER BY id FOR UPDATE)
         RETURNING id, status
@@ -111,7 +111,7 @@ def write_dependencies(
 # Parents and children are locked in the order of their ids, so that two who settle at once do not block each other.
 ENDED = """
 SELECT id, status FROM jobs
-WHERE id IN (SELECT value::uuid FROM jsonb_array_elements_text(%(parents)s)) AND has_dependents
+WHERE id = ANY(ARRAY(SELECT value::uuid FROM jsonb_array_elements_text(%(parents)s))) AND has_dependents
     AND status IN ('completed', 'failed', 'cancelled')
 ORDER BY id FOR UPDATE
 """
@@ -119,16 +119,16 @@ ORDER BY id FOR UPDATE
 CHILDREN = """
 SELECT child.id, child.status, edge.parent_id, edge.on_failure
 FROM job_dependencies AS edge JOIN jobs AS child ON child.id = edge.job_id
-WHERE edge.parent_id IN (SELECT value::uuid FROM jsonb_array_elements_text(%(parents)s)) AND NOT edge.settled
+WHERE edge.parent_id = ANY(ARRAY(SELECT value::uuid FROM jsonb_array_elements_text(%(parents)s))) AND NOT edge.settled
 ORDER BY child.id FOR UPDATE
 """
 
 SETTLED = """
 WITH parent AS (
     UPDATE jobs SET has_dependents = false
-    WHERE id IN (SELECT value::uuid FROM jsonb_array_elements_text(%(parents)s)))
+    WHERE id = ANY(ARRAY(SELECT value::uuid FROM jsonb_array_elements_text(%(parents)s))))
 UPDATE job_dependencies SET settled = true
-WHERE parent_id IN (SELECT value::uuid FROM jsonb_array_elements_text(%(parents)s)) AND NOT settled
+WHERE parent_id = ANY(ARRAY(SELECT value::uuid FROM jsonb_array_elements_text(%(parents)s))) AND NOT settled
 """
 
 COUNT_DOWN = """
@@ -137,7 +137,7 @@ FROM jsonb_to_recordset(%(ended)s) AS ended(job_id uuid, count int)
 WHERE jobs.id = ended.job_id AND jobs.status = 'blocked'
 """
 
-_BLOCKED = "id IN (SELECT value::uuid FROM jsonb_array_elements_text(%(children)s)) AND status = 'blocked'"
+_BLOCKED = "id = ANY(ARRAY(SELECT value::uuid FROM jsonb_array_elements_text(%(children)s))) AND status = 'blocked'"
 _LET_GO = "unique_held = unique_held AND ({status} = ANY(unique_states) OR coalesce(unique_until > %(now)s, false))"
 
 UNBLOCK = f"""

@@ -90,9 +90,10 @@ given AS (
 room AS (
     SELECT queue, CASE
         WHEN EXISTS (SELECT FROM queues WHERE name = queue AND (paused_at IS NOT NULL OR drain_before IS NOT NULL))
-            OR EXISTS (SELECT FROM jobs AS held WHERE held.queue = asked.queue
+            -- Not EXISTS, of which PostgreSQL may make a table of all held jobs to look this one up in.
+            OR (SELECT true FROM jobs AS held WHERE held.queue = asked.queue
                 AND held.organization_id = %(organization_id)s AND held.status = 'queued'
-                AND held.dispatched_at IS NULL AND held.parked_on IS NULL)
+                AND held.dispatched_at IS NULL AND held.parked_on IS NULL LIMIT 1)
             OR EXISTS (SELECT FROM job_limits
                 WHERE subject IN ('user:' || %(user_id)s::text, 'tenant:' || %(organization_id)s::text))
         THEN 0

@@ -12,6 +12,7 @@ from service.clock import utcnow
 from service.database import transaction
 from service.errors import NotAllowed, NotFound
 from service.events import NotificationDeleted, NotificationRead, NotificationUnread, publish
+from service.notifications.counts import count_unread
 from service.notifications.models import Notification, NotificationPreference
 
 # S1, "Default preferences for new users": (type, channel, enabled).
@@ -52,7 +53,7 @@ def mark_read(notification_id: UUID, identity: Identity) -> Notification:
         notification = _own(notification_id, identity)
         if notification.read_at is None:
             notification.read_at = utcnow()
-            publish(NotificationRead(identity.user_id, notification_id))
+            publish(NotificationRead(identity.user_id, notification_id, count_unread(identity.user_id, -1)))
     return notification
 
 
@@ -62,7 +63,7 @@ def mark_unread(notification_id: UUID, identity: Identity) -> Notification:
         notification = _own(notification_id, identity)
         if notification.read_at is not None:
             notification.read_at = None
-            publish(NotificationUnread(identity.user_id, notification_id))
+            publish(NotificationUnread(identity.user_id, notification_id, count_unread(identity.user_id, 1)))
     return notification
 
 
@@ -76,16 +77,17 @@ def mark_all_read(identity: Identity) -> int:
             .returning(Notification.id)
         ).all()
         if changed:
-            publish(NotificationRead(identity.user_id, None))
+            publish(NotificationRead(identity.user_id, None, count_unread(identity.user_id, -len(changed))))
     return len(changed)
 
 
 def delete_notification(notification_id: UUID, identity: Identity) -> None:
     """Delete a notification. Raises NotificationNotFound or NotAllowed."""
     with transaction() as session:
-        _own(notification_id, identity)
+        was_unread = _own(notification_id, identity).read_at is None
         session.execute(delete(Notification).where(Notification.id == notification_id))
-        publish(NotificationDeleted(identity.user_id, notification_id))
+        count = count_unread(identity.user_id, -1 if was_unread else 0)
+        publish(NotificationDeleted(identity.user_id, notification_id, count))
 
 
 def set_preference(preference_id: UUID, identity: Identity, enabled: bool) -> NotificationPreference:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, Text, UniqueConstraint, text
+from sqlalchemy import BigInteger, ForeignKey, Index, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.clock import utcnow
@@ -35,6 +35,16 @@ class Notification(Base):
     data: Mapped[dict[str, Any]]
     created_at: Mapped[datetime]
     read_at: Mapped[datetime | None]
+
+
+class Inbox(Base):
+    """How much of a user's inbox is unread, counted where it changes; `version` grows with each change."""
+
+    __tablename__ = "inboxes"
+
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    unread: Mapped[int]
+    version: Mapped[int] = mapped_column(BigInteger)
 
 
 class NotificationPreference(Base):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from service.accounts.identity import Identity
 from service.clock import isoformat
 from service.database import db
+from service.notifications.counts import unread_count
 from service.notifications.models import Notification, NotificationPreference
 from service.pagination import LongList, Page
 
@@ -37,13 +38,8 @@ def inbox(identity: Identity, page: Page, *, unread: bool | None, type_: str | N
     if type_ is not None:
         query = query.where(Notification.type == type_)
     answer = LongList(query, Notification.id).read(page, notification_json)
-    return {**answer, "unreadCount": unread_count(identity.user_id)}
-
-
-def unread_count(user_id: UUID) -> int:
-    """How many notifications a user has not read."""
-    query = select(func.count()).where(Notification.user_id == user_id, Notification.read_at.is_(None))
-    return db.session.scalar(query) or 0
+    unread_ones = unread_count(identity.user_id)
+    return {**answer, "unreadCount": unread_ones["count"], "unreadVersion": unread_ones["version"]}
 
 
 def preference_json(preference: NotificationPreference) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from flask_smorest import Blueprint
 from service.accounts.identity import current_identity
 from service.clock import isoformat
 from service.notifications import actions, queries
+from service.notifications.counts import unread_count
 from service.notifications.models import Notification
 from service.notifications.schemas import (
     CountSchema,
@@ -21,6 +22,7 @@ from service.notifications.schemas import (
     PreferenceListSchema,
     PreferenceSchema,
     ReadSchema,
+    UnreadCountSchema,
 )
 from service.pagination import Page
 from service.web import json_answer
@@ -39,6 +41,13 @@ def inbox(arguments: dict[str, Any]) -> Response:
     return json_answer(
         queries.inbox(current_identity(), page, unread=arguments.get("unread"), type_=arguments.get("type"))
     )
+
+
+@blueprint.route("/unread-count", methods=["GET"])
+@blueprint.response(200, UnreadCountSchema)
+def read_unread_count() -> Response:
+    """Read how much of your inbox is unread."""
+    return json_answer(unread_count(current_identity().user_id))
 
 
 @blueprint.route("/read-all", methods=["PATCH"])

@@ -27,6 +27,20 @@ class InboxSchema(ma.Schema):
     data = ma.fields.List(ma.fields.Nested(NotificationSchema), required=True)
     pagination = ma.fields.Nested(PaginationSchema, required=True)
     unreadCount = ma.fields.Integer(required=True)
+    unreadVersion = ma.fields.Integer(
+        required=True,
+        metadata={"description": "Grows with each change: of two counts the one with the higher is newer."},
+    )
+
+
+class UnreadCountSchema(ma.Schema):
+    """How much of the inbox is unread."""
+
+    count = ma.fields.Integer(required=True)
+    version = ma.fields.Integer(
+        required=True,
+        metadata={"description": "Grows with each change: of two counts the one with the higher is newer."},
+    )
 
 
 class InboxFilterSchema(LongListArguments):

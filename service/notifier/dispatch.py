@@ -37,6 +37,7 @@ from service.jobs.states import QUEUED
 from service.notifier.channels.base import channels
 from service.notifier.rules import CATEGORY, JOB_STATUS, RULES
 from service.queue import DISPATCH_TASK
+from service.realtime import untold
 from service.realtime.log import Entry, append
 
 
@@ -58,11 +59,11 @@ def connect_notifier() -> None:
     subscribe(on_notification_events, NotificationRead, NotificationUnread, NotificationDeleted)
 
 
-def plan(event_type: type[JobEvent]) -> Plan | None:
+def plan(event_type: type[JobEvent]) -> Plan:
     """What follows an event in the statement that makes it true: the parts of all channels, however many there are."""
     rule = RULES.get(event_type)
     if rule is None:
-        return None
+        return Plan(f"untold AS ({untold.PLAN})", ("untold",), dict)
     event = f"""event AS (
         SELECT event_id(%(now)s, job.id, job.version) AS id, %(now)s::timestamptz AS at,
             job.organization_id, job.user_id, job.id AS job_id, job.name AS job_name,
@@ -72,10 +73,12 @@ def plan(event_type: type[JobEvent]) -> Plan | None:
             jsonb_build_object('jobId', job.id, 'jobType', job.type) AS data,
             '{rule.webhook}' AS webhook, {rule.webhook_data} AS webhook_data
         FROM job)"""
-    parts = [f"{name} AS ({channel.PLAN})" for name, channel in channels().items()]
+    statements = {name: sql for channel in channels().values() for name, sql in channel.PLAN.items()}
+    statements["untold"] = untold.PLAN
+    parts = [f"{name} AS ({sql})" for name, sql in statements.items()]
     # Only the rule of new jobs asks which types tell that they were queued.
     parameters = _telling_types if event_type is JobCreated else dict
-    return Plan(", ".join([event, *parts]), tuple(channels()), parameters)
+    return Plan(", ".join([event, *parts]), tuple(statements), parameters)
 
 
 def _telling_types() -> dict[str, Any]:
@@ -92,11 +95,11 @@ def on_job_events(events: Sequence[JobEvent]) -> None:
         told = [entry for event in events for entry in _held.pop(str(event.job["id"]), ())] + entries
         # Here, because it then travels with the news instead of on its own.
         wakes: list[str] = [DISPATCH_TASK] if any(_is_held(event.job) for event in events) else []
-        for name, rows in planned.items():
-            follow_up = channels()[name].after_commit(rows)
+        for channel in channels().values() if type(events[0]) in RULES else ():
+            follow_up = channel.after_commit(planned)
             told.extend(follow_up.entries)
             wakes.extend(follow_up.wakes)
-        append(told, wakes)
+        append(told, wakes, untold.by_user(planned["untold"]))
 
     after_commit(push)
 
@@ -113,11 +116,15 @@ def _entry(event: JobEvent, now: str | None) -> dict[str, Any]:
 
 def on_progress(events: Sequence[JobProgressed]) -> None:
     """Show how far jobs have come; the last report of a job travels with its end."""
+    now = isoformat(utcnow())
     entries = []
     for event in events:
-        job = {"id": str(event.job["id"]), "name": event.job["name"], "status": event.job["status"]}
+        job = {"id": str(event.job["id"]), **{key: event.job[key] for key in ("type", "name", "status")}}
         user_id = str(event.job["user_id"])
-        entry = (user_id, {"event": "JobProgressed", "userId": user_id, "job": job, "progress": event.progress})
+        entry = (
+            user_id,
+            {"event": "JobProgressed", "at": now, "userId": user_id, "job": job, "progress": event.progress},
+        )
         if event.is_last:
             _hold(job["id"], entry)
         else:
@@ -145,8 +152,10 @@ def on_notification_events(events: Sequence[NotificationEvent]) -> None:
                 "event": type(event).__name__,
                 "userId": str(event.user_id),
                 "notificationId": None if event.notification_id is None else str(event.notification_id),
+                "inbox": event.inbox,
             },
         )
         for event in events
     ]
-    after_commit(lambda: append(entries))
+    to_tell = untold.note_untold(event.user_id for event in events)
+    after_commit(lambda: append(entries, untold=to_tell))

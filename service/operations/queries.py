@@ -59,6 +59,6 @@ def websocket_health() -> dict[str, Any]:
     """S1's `{status, connectedClients, uptime}` of this web process; uptime in seconds."""
     return {
         "status": "healthy",
-        "connectedClients": realtime().namespace.connected,
+        "connectedClients": realtime().connected,
         "uptime": round(time.monotonic() - _started_at, 1),
     }

@@ -28,6 +28,7 @@ from service.jobs.deletion import delete_jobs
 from service.jobs.idempotency import forget_old_keys
 from service.jobs.models import IdempotencyKey, Job
 from service.jobs.states import FINAL
+from service.notifications.counts import forget_unread
 from service.notifications.models import ChannelMessage
 from service.settings import Settings, current_settings
 from service.webhooks.models import WebhookAttempt
@@ -206,6 +207,8 @@ def _drop(parent: str, partition: str, pending: Sequence[str]) -> int:
             ):
                 log.warning("partition_kept", partition=partition)
                 return 0
+            if parent == "notifications":
+                forget_unread(partition)
             session.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
             session.execute(text(f"ALTER TABLE {parent} DETACH PARTITION {partition}"))
             session.execute(text(f"DROP TABLE {partition}"))

@@ -60,6 +60,8 @@ class Pass:
 
     sent: int
     parked: int
+    # Whether jobs that nothing holds back were left, for there are messages enough ahead of the workers.
+    is_full: bool
     # When a rate lets go of the next job, if that is what the jobs wait for.
     next_start: datetime | None
 
@@ -172,10 +174,12 @@ def dispatch(windows: Windows) -> Pass:
         allowances.load({subject for jobs in candidates.values() for job in jobs for subject in subjects_of(job)})
         chosen: list[JobRow] = []
         parked: dict[str, str] = {}
+        seen = 0
         for queue, jobs in candidates.items():
             for job, blocker in _choose(
                 jobs, state.levels[queue], state.tenants[queue], windows.size(queue), allowances
             ):
+                seen += 1
                 if blocker is None:
                     chosen.append(job)
                 elif blocker != job["parked_on"]:
@@ -186,7 +190,8 @@ def dispatch(windows: Windows) -> Pass:
         after_commit(lambda: enqueue_jobs(rows))
     windows.meets_limits = bool(parked)
     starts = [allowances.next_start(subject) for subject in {*state.parked, *parked.values()}]
-    return Pass(len(rows), len(parked), min((start for start in starts if start is not None), default=None))
+    is_full = seen < sum(len(jobs) for jobs in candidates.values())
+    return Pass(len(rows), len(parked), is_full, min((start for start in starts if start is not None), default=None))
 
 
 def _held_jobs(queue: str, state: State, windows: Windows) -> list[JobRow]:
@@ -257,7 +262,7 @@ def _mark_sent(jobs: Sequence[JobRow], now: datetime) -> Sequence[JobRow]:
         UPDATE jobs SET dispatched_at = %(now)s, parked_on = NULL
         WHERE id IN (
             SELECT id FROM jobs
-            WHERE id IN (SELECT value::uuid FROM jsonb_array_elements_text(%(ids)s)) AND status = 'queued'
+            WHERE id = ANY(ARRAY(SELECT value::uuid FROM jsonb_array_elements_text(%(ids)s))) AND status = 'queued'
                 AND dispatched_at IS NULL
             ORDER BY id FOR UPDATE)
         RETURNING {SEEN}

@@ -14,6 +14,7 @@ from service.operations.workers import processes_of
 from service.queue import queues
 from service.redis_client import redis
 
+STATS_CHANNEL = "carillon:queue-stats"
 # Figures that are older say nothing any more.
 KEPT_SECONDS = 60
 MEASURED = timedelta(seconds=60)
@@ -67,5 +68,22 @@ def measure() -> dict[str, Any]:
             seconds = max(row["seconds"], 1.0) if is_cut else MEASURED.total_seconds()
             measured[row["queue"]]["meanSeconds"] = round(row["mean_seconds"], 4)
             measured[row["queue"]]["ratePerMinute"] = round(row["attempts"] * 60 / seconds, 1)
-    redis().set(FIGURES_KEY, json.dumps(measured), ex=KEPT_SECONDS)
+    pipeline = redis().pipeline(transaction=False)
+    pipeline.set(FIGURES_KEY, json.dumps(measured), ex=KEPT_SECONDS)
+    pipeline.publish(STATS_CHANNEL, json.dumps(_stats(measured)))
+    pipeline.execute()
     return measured
+
+
+def _stats(measured: dict[str, Any]) -> dict[str, Any]:
+    """What operators' sockets hear of it (contract, `queue:stats`)."""
+    per_queue = {
+        queue: {
+            "pending": sum(each["queued"].values()),
+            "processing": each["active"],
+            "ratePerMinute": each["ratePerMinute"],
+        }
+        for queue, each in measured.items()
+    }
+    totals = {key: sum(each[key] for each in per_queue.values()) for key in ("pending", "processing", "ratePerMinute")}
+    return {**totals, "ratePerMinute": round(totals["ratePerMinute"], 1), "perQueue": per_queue}

@@ -1,33 +1,46 @@
-"""The numbered event log and the sockets that speak from it."""
+"""The numbered event log, and the sockets and streams that speak from it."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
+import structlog
 from flask import Flask, current_app
 from flask_socketio import SocketIO
 
 from service.settings import Settings
 
 if TYPE_CHECKING:
-    from service.realtime.namespaces import DefaultNamespace
+    from service.realtime.gateway import Gateway
+    from service.realtime.sessions import Sessions
+
+log = structlog.get_logger(__name__)
 
 MAXIMUM_MESSAGE_BYTES = 65_536
+SWEEP_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class Realtime:
-    """The socket server of a web process."""
+    """The socket server of a web process, and the gateway it speaks from."""
 
     socketio: SocketIO
-    namespace: DefaultNamespace
+    gateway: Gateway
+
+    @property
+    def connected(self) -> int:
+        """How many clients have a socket, whatever number of namespaces each uses."""
+        return len(cast(Any, self.socketio.server).eio.sockets)
 
 
 def serve_sockets(app: Flask, settings: Settings) -> None:
     """Give the application its socket server and its gateway to the event log."""
+    from service.realtime.flood import guard_messages
     from service.realtime.gateway import Gateway
-    from service.realtime.namespaces import DefaultNamespace
+    from service.realtime.namespaces import DefaultNamespace, NotificationsNamespace, QueueNamespace
 
     socketio = SocketIO(
         app,
@@ -39,27 +52,31 @@ def serve_sockets(app: Flask, settings: Settings) -> None:
         # One event of a socket after the other: many at once would pass its limits side by side.
         async_handlers=False,
     )
-    _refuse_reserved_events(socketio)
+    guard_messages(socketio)
     gateway = Gateway(app, socketio, settings.redis_url)
-    namespace = DefaultNamespace(app, socketio, gateway)
-    app.extensions["carillon_realtime"] = Realtime(socketio, namespace)
-    namespace.register()
+    app.extensions["carillon_realtime"] = Realtime(socketio, gateway)
+    namespaces: list[Sessions] = []
+
+    @cache
+    def watch() -> None:
+        # With the first client: a process that only prints its routes, say, has none.
+        socketio.start_background_task(_sweep, socketio, namespaces)
+
+    for kind in (DefaultNamespace, QueueNamespace, NotificationsNamespace):
+        namespace = kind(socketio, gateway, watch)
+        namespace.register()
+        namespaces.append(namespace)
 
 
-# Words of the protocol's own. The server hands an event that is named so to the handler of the real thing, and with
-# it a client could change who it is, or be forgotten by whoever watches its token.
-RESERVED_EVENTS = frozenset({"connect", "disconnect", "connect_error", "message", "*"})
-
-
-def _refuse_reserved_events(socketio: SocketIO) -> None:
-    dispatch = socketio.server._handle_event
-
-    def guarded(eio_sid: str, namespace: str, id: Any, data: Any) -> Any:
-        if isinstance(data, list) and data and isinstance(data[0], str) and data[0] not in RESERVED_EVENTS:
-            return dispatch(eio_sid, namespace, id, data)
-        return None
-
-    socketio.server._handle_event = guarded
+def _sweep(socketio: SocketIO, namespaces: list[Sessions]) -> None:
+    while True:
+        socketio.sleep(SWEEP_SECONDS)
+        for namespace in namespaces:
+            try:
+                namespace.sweep(time.time())
+            except Exception:
+                # Tokens must go on running out.
+                log.exception("sweep_failed")
 
 
 def realtime() -> Realtime:

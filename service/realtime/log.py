@@ -1,24 +1,26 @@
 """The numbered event log: per user, in Redis, without holes, and honest about what it has lost.
 
-An event id is `<epoch>-<seq>`. Within an epoch `seq` grows by one; a new epoch begins when the log was lost (Redis
-restarted empty, or the user was idle for longer than the log is kept) or may have missed something (a publisher could
-not write). A reader who knows an event of another epoch is never told that nothing was missed.
+An event id is `<epoch>-<seq>`. Within an epoch `seq` grows by one with each message of the default namespace; an entry
+that is told in two messages has two numbers. A new epoch begins when the log was lost, when Redis was restarted and may
+have forgotten the last of it, or when something happened that nobody told (see `service.realtime.untold`). A reader who
+knows an event of another epoch is never told that nothing was missed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 import structlog
+from redis import Redis
 from redis.exceptions import NoScriptError
 
 from service.queue import BROKER_ERRORS, RING_ANSWERS, heard, ring
+from service.realtime.vocabulary import width
 from service.redis_client import redis
 from service.settings import current_settings
 
@@ -29,31 +31,49 @@ Entry = tuple[str, dict[str, Any]]
 
 # Larger results are read over REST; the log and every listening socket are spared them.
 MAXIMUM_RESULT_BYTES = 65_536
+# Who was idle for longer than the log is kept has missed nothing: the last number outlives the events.
+HEAD_SECONDS = 90 * 86_400
 
-# The stream's own ids are the event ids, so a read from an event on needs no index.
-# KEYS: head (hash: epoch, seq), stream. ARGV: now in ms, length, seconds, channel, fresh epoch?, entries…
-APPEND = """
-local epoch = redis.call('HGET', KEYS[1], 'epoch')
-if not epoch or ARGV[5] == '1' then
+# Counts the restarts of Redis: a log that was begun before the last one may have lost its end.
+GENERATION_KEY = "carillon:log:generation"
+RUN_KEY = "carillon:log:run"
+# Ids of the rows of `untold_events` that have been told, with the time.
+TOLD_KEY = "carillon:log:told"
+
+# KEYS: head (hash: epoch, seq, generation), stream, generation. ARGV: now in ms, seconds the head is kept, force?
+_EPOCH = """
+local known = redis.call('HMGET', KEYS[1], 'epoch', 'generation')
+local generation = redis.call('GET', KEYS[3]) or '0'
+local epoch = known[1]
+if not epoch or known[2] ~= generation or ARGV[3] == '1' then
     local fresh = tonumber(ARGV[1])
     if epoch and tonumber(epoch) >= fresh then fresh = tonumber(epoch) + 1 end
     epoch = string.format('%.0f', fresh)
     redis.call('DEL', KEYS[2])
-    redis.call('HSET', KEYS[1], 'epoch', epoch, 'seq', 0)
+    redis.call('HSET', KEYS[1], 'epoch', epoch, 'seq', 0, 'generation', generation)
 end
-for i = 6, #ARGV do
-    local id = epoch .. '-' .. redis.call('HINCRBY', KEYS[1], 'seq', 1)
-    redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[2], id, 'e', ARGV[i])
-    redis.call('PUBLISH', ARGV[4], id .. ' ' .. ARGV[i])
-end
-redis.call('EXPIRE', KEYS[1], ARGV[3])
-redis.call('EXPIRE', KEYS[2], ARGV[3])
+redis.call('EXPIRE', KEYS[1], ARGV[2])
 """
 
-APPEND_SHA = hashlib.sha1(APPEND.encode(), usedforsecurity=False).hexdigest()
+# The stream's own ids are the event ids, so a read from an event on needs no index.
+# KEYS: … and told. ARGV: … and channel, length, seconds, ids of the untold, then width and entry by turns.
+APPEND = (
+    _EPOCH
+    + """
+for i = 8, #ARGV, 2 do
+    local id = epoch .. '-' .. redis.call('HINCRBY', KEYS[1], 'seq', ARGV[i])
+    redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[5], id, 'n', ARGV[i], 'e', ARGV[i + 1])
+    redis.call('PUBLISH', ARGV[4], id .. ' ' .. ARGV[i] .. ' ' .. ARGV[i + 1])
+end
+redis.call('EXPIRE', KEYS[2], ARGV[6])
+for id in string.gmatch(ARGV[7], '%d+') do redis.call('ZADD', KEYS[4], ARGV[1], id) end
+"""
+)
 
-_missed: set[str] = set()
-_missed_lock = threading.Lock()
+# An event without a number of its own: whoever follows the log sees that its epoch has ended.
+BREAK = _EPOCH + "redis.call('PUBLISH', ARGV[4], epoch .. '-0 0 {}')"
+
+APPEND_SHA = hashlib.sha1(APPEND.encode(), usedforsecurity=False).hexdigest()
 
 
 class EventId(NamedTuple):
@@ -76,10 +96,16 @@ def parse_event_id(text: object) -> EventId | None:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An entry with its number."""
+    """An entry with its numbers: `width` of them, of which `id` is the last."""
 
     id: EventId
+    width: int
     entry: dict[str, Any]
+
+    @property
+    def first(self) -> int:
+        """The first of its numbers."""
+        return self.id.seq - self.width + 1
 
 
 def channel_of(user_id: str) -> str:
@@ -88,38 +114,37 @@ def channel_of(user_id: str) -> str:
 
 
 def _keys(user_id: str) -> list[str]:
-    # One hash tag, so that both live on one node of a cluster.
-    return [f"carillon:log:{{{user_id}}}:head", f"carillon:log:{{{user_id}}}:stream"]
+    return [f"carillon:log:{user_id}:head", f"carillon:log:{user_id}:stream", GENERATION_KEY, TOLD_KEY]
 
 
-def append(entries: Sequence[Entry], wakes: Sequence[str] = ()) -> None:
+def append(
+    entries: Sequence[Entry], wakes: Sequence[str] = (), untold: Mapping[str, Sequence[int]] | None = None
+) -> None:
     """Number and publish entries, and wake the tasks that have to do with them, in one pipeline.
 
-    When Redis is away the entries are lost to the log, and the next one of each user begins a new epoch; what the tasks
-    would have done is found by the ticks.
+    `untold`: by user the rows of `untold_events` that are told by this. When Redis is away they stay, and the log of
+    each user is broken later on; what the tasks would have done is found by the ticks.
     """
     if not entries and not wakes:
         return
     settings = current_settings()
-    by_user: dict[str, list[str]] = {}
+    by_user: dict[str, list[Any]] = {}
     for user_id, entry in entries:
-        by_user.setdefault(user_id, []).append(_serialized(entry))
+        by_user.setdefault(user_id, []).extend((width(entry), _serialized(entry)))
     now = int(time.time() * 1000)
     limits = (settings.event_log_length, settings.event_log_seconds)
     calls: list[list[Any]] = [
-        [*_keys(user_id), now, *limits, channel_of(user_id), int(user_id in _missed), *texts]
+        [*_keys(user_id), now, HEAD_SECONDS, 0, channel_of(user_id), *limits, _listed(untold, user_id), *texts]
         for user_id, texts in by_user.items()
     ]
     try:
         _run(calls, wakes)
     except BROKER_ERRORS as error:
         log.warning("event_log_unavailable", error=str(error), users=len(by_user))
-        with _missed_lock:
-            _missed.update(by_user)
-    else:
-        if _missed:
-            with _missed_lock:
-                _missed.difference_update(by_user)
+
+
+def _listed(untold: Mapping[str, Sequence[int]] | None, user_id: str) -> str:
+    return " ".join(map(str, untold.get(user_id, ()))) if untold else ""
 
 
 def _run(calls: Sequence[list[Any]], wakes: Sequence[str]) -> None:
@@ -129,14 +154,13 @@ def _run(calls: Sequence[list[Any]], wakes: Sequence[str]) -> None:
         return
     pipeline = redis().pipeline(transaction=False)
     for call in calls:
-        pipeline.evalsha(APPEND_SHA, 2, *call)
+        pipeline.evalsha(APPEND_SHA, 4, *call)
     for task_name in wakes:
         ring(pipeline, task_name)
     answers = pipeline.execute(raise_on_error=False)
     unknown = [call for call, answer in zip(calls, answers, strict=False) if isinstance(answer, NoScriptError)]
     if unknown:
-        # A Redis that was restarted has forgotten the script.
-        redis().script_load(APPEND)
+        _load_script()
         for call in unknown:
             _run_one(call)
     for answer in answers:
@@ -149,10 +173,33 @@ def _run(calls: Sequence[list[Any]], wakes: Sequence[str]) -> None:
 
 def _run_one(call: list[Any]) -> None:
     try:
-        redis().evalsha(APPEND_SHA, 2, *call)
+        redis().evalsha(APPEND_SHA, 4, *call)
     except NoScriptError:
-        redis().script_load(APPEND)
-        redis().evalsha(APPEND_SHA, 2, *call)
+        _load_script()
+        redis().evalsha(APPEND_SHA, 4, *call)
+
+
+def _load_script() -> None:
+    # A Redis that was restarted has forgotten the script: so nothing is written before the restart is noticed.
+    notice_restart(redis())
+    redis().script_load(APPEND)
+
+
+def notice_restart(client: Redis) -> None:
+    """Have all logs begin a new epoch if Redis is another process than when somebody looked last.
+
+    It may have come back with everything but its last second. Raises RedisError.
+    """
+    run = client.info("server")["run_id"]
+    before = cast("bytes | None", client.set(RUN_KEY, run, get=True))
+    if before is None or before.decode() != run:
+        client.incr(GENERATION_KEY)
+
+
+def break_log(user_id: str) -> None:
+    """Begin a new epoch: something was not told to this user. Whoever is connected is told to read again."""
+    now = int(time.time() * 1000)
+    redis().eval(BREAK, 3, *_keys(user_id)[:3], str(now), str(HEAD_SECONDS), "1", channel_of(user_id))
 
 
 def _serialized(entry: dict[str, Any]) -> str:
@@ -164,30 +211,35 @@ def _serialized(entry: dict[str, Any]) -> str:
 
 
 def head(user_id: str) -> EventId | None:
-    """The number of a user's newest event; None when there is no log."""
-    epoch, seq = redis().hmget(_keys(user_id)[0], "epoch", "seq")
-    return None if epoch is None or seq is None else EventId(int(epoch), int(seq))
+    """The number of a user's newest event; None when there is no log that can be relied on."""
+    pipeline = redis().pipeline(transaction=False)
+    pipeline.hmget(_keys(user_id)[0], "epoch", "seq", "generation")
+    pipeline.get(GENERATION_KEY)
+    (epoch, seq, begun), generation = pipeline.execute()
+    if epoch is None or seq is None or begun != (generation or b"0"):
+        return None
+    return EventId(int(epoch), int(seq))
 
 
 def read_after(user_id: str, last: EventId) -> list[Event] | None:
-    """A user's events after `last`, in order; None when the log cannot tell all of them."""
+    """The events after `last`, of the first of which some messages may be older; None when the log cannot tell all."""
     newest = head(user_id)
     if newest is None or newest.epoch != last.epoch or last.seq > newest.seq:
         return None
     if last.seq == newest.seq:
         return []
     rows = cast(list[tuple[bytes, dict[bytes, bytes]]], redis().xrange(_keys(user_id)[1], f"({last}", "+"))
-    events = [Event(_event_id(row_id), json.loads(fields[b"e"])) for row_id, fields in rows]
+    events = [Event(_event_id(row_id), int(fields[b"n"]), json.loads(fields[b"e"])) for row_id, fields in rows]
     # The oldest may have been trimmed, and an epoch may have begun since the head was read.
-    if not events or events[0].id != EventId(last.epoch, last.seq + 1) or events[-1].id.epoch != last.epoch:
+    if not events or events[0].first > last.seq + 1 or events[-1].id.epoch != last.epoch:
         return None
     return events
 
 
 def parse_message(data: bytes) -> Event:
     """An event as it travels on a user's channel."""
-    number, _, text = data.partition(b" ")
-    return Event(_event_id(number), json.loads(text))
+    number, numbers, text = data.split(b" ", 2)
+    return Event(_event_id(number), int(numbers), json.loads(text))
 
 
 def _event_id(text: bytes) -> EventId:

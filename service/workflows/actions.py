@@ -218,7 +218,8 @@ def _on_restarts(events: Sequence[JobEvent]) -> None:
         fetch_all(
             """
             UPDATE workflows SET status = 'running', completed_at = NULL
-            WHERE id IN (SELECT value::uuid FROM jsonb_array_elements_text(%(workflows)s)) AND status <> 'running'
+            WHERE id = ANY(ARRAY(SELECT value::uuid FROM jsonb_array_elements_text(%(workflows)s)))
+                AND status <> 'running'
             """,
             {"workflows": json.dumps(restarted)},
         )
@@ -236,7 +237,7 @@ UPDATE workflows SET completed_at = %(now)s, status = CASE
     WHEN EXISTS (SELECT FROM jobs WHERE workflow_id = workflows.id AND status = 'cancelled' AND NOT {tolerated})
         THEN 'cancelled'
     ELSE 'completed' END
-WHERE status = 'running' AND id IN (SELECT value::uuid FROM jsonb_array_elements_text(%(workflows)s))
+WHERE status = 'running' AND id = ANY(ARRAY(SELECT value::uuid FROM jsonb_array_elements_text(%(workflows)s)))
     AND NOT EXISTS (SELECT FROM jobs WHERE workflow_id = workflows.id
         AND status IN ('scheduled', 'blocked', 'queued', 'active', 'retrying'))
 """.replace(

@@ -13,7 +13,7 @@ import pytest
 T = TypeVar("T")
 
 # Names that a client hears once and that carry no number: they belong to the socket, not to the log.
-UNNUMBERED = frozenset({"authenticated", "resumed", "auth:expiring"})
+UNNUMBERED = frozenset({"authenticated", "resumed", "auth:expiring", "queue:stats"})
 _SHOWN_ON_FAILURE = 30
 
 

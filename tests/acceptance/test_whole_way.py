@@ -199,6 +199,7 @@ def test_only_those_who_may_see_a_job_enter_its_room(platform: Platform) -> None
             assert [each.name for each in socket.journal.heard] == ["authenticated"]
         assert {each.name for each in watching.journal.heard} <= {
             "authenticated",
+            "queue:stats",
             f"job:{job_id}:progress",
             f"job:{job_id}:completed",
         }

@@ -10,6 +10,9 @@ from typing import Any, NamedTuple, Protocol, cast
 
 import service.notifier.channels as room
 
+# What came of the planner's statements, by their names.
+Planned = Mapping[str, Sequence[Mapping[str, Any]]]
+
 
 class FollowUp(NamedTuple):
     """(user id, entry) pairs for the event log, and names of the tasks to wake."""
@@ -21,13 +24,14 @@ class FollowUp(NamedTuple):
 class Channel(Protocol):
     """A module of this folder.
 
-    `PLAN` is a data-modifying statement over the rows of `event` (see `service.notifier.dispatch`), without
-    parameters of its own; it has to return rows, which are handed to `after_commit` once they stand.
+    `PLAN` are data-modifying statements by their names over the rows of `event` (see `service.notifier.dispatch`) and
+    over those of each other, without parameters of their own; they have to return rows, which are handed to
+    `after_commit` by the same names once they stand.
     """
 
-    PLAN: str
+    PLAN: Mapping[str, str]
 
-    def after_commit(self, rows: Sequence[Mapping[str, Any]]) -> FollowUp:
+    def after_commit(self, planned: Planned) -> FollowUp:
         """What follows now that the rows stand."""
         ...
 

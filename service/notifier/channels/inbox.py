@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
-from service.notifier.channels.base import FollowUp
+from service.notifications.counts import inbox_json
+from service.notifier.channels.base import FollowUp, Planned
 
 # The id is made of event and recipient: planning the same event again writes nothing.
-PLAN = """
+_NOTIFICATIONS = """
 INSERT INTO notifications (id, organization_id, user_id, event_id, type, category, title, message, data, created_at)
 SELECT derived_id(event.id, event.user_id::text), event.organization_id, event.user_id, event.id,
     event.notification, event.category, event.title, event.message, event.data, event.at
@@ -21,14 +21,27 @@ RETURNING id, user_id, type, category, title, message, data, created_at
 """
 
 
-def after_commit(rows: Sequence[Mapping[str, Any]]) -> FollowUp:
+# In the order of users, so that two who write to the same ones at once do not block each other.
+_COUNTS = """
+INSERT INTO inboxes (user_id, unread, version)
+SELECT user_id, count(*), 1 FROM inbox GROUP BY user_id ORDER BY user_id
+ON CONFLICT (user_id) DO UPDATE SET unread = inboxes.unread + excluded.unread, version = inboxes.version + 1
+RETURNING user_id, unread, version
+"""
+
+PLAN = {"inbox": _NOTIFICATIONS, "inbox_counts": _COUNTS}
+
+
+def after_commit(planned: Planned) -> FollowUp:
     """The entries that show the new notifications at once."""
+    counts = {row["user_id"]: inbox_json(row) for row in planned["inbox_counts"]}
     entries: list[tuple[str, dict[str, Any]]] = [
         (
             row["user_id"],
             {
                 "event": "NotificationCreated",
                 "userId": row["user_id"],
+                "inbox": counts[row["user_id"]],
                 "notification": {
                     "id": row["id"],
                     "type": row["type"],
@@ -42,6 +55,6 @@ def after_commit(rows: Sequence[Mapping[str, Any]]) -> FollowUp:
                 },
             },
         )
-        for row in rows
+        for row in planned["inbox"]
     ]
     return FollowUp(entries)

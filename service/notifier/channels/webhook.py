@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from service.clock import isoformat, utcnow
 from service.database import fetch_all, fetch_one, transaction
 from service.events import JobRow
 from service.ids import new_id
-from service.notifier.channels.base import FollowUp
+from service.notifier.channels.base import FollowUp, Planned
 from service.queue import wake
 
 DELIVERY_TASK = "tasks.delivery.deliver_webhooks"
 
-PLAN = """
+_DELIVERIES = """
 INSERT INTO webhook_deliveries (id, organization_id, user_id, webhook_id, event_id, event_type, job_id, payload,
     status, attempts, next_attempt_at, created_at)
 SELECT derived_id(event.id, webhook.id::text), event.organization_id, event.user_id, webhook.id, event.id,
@@ -33,9 +33,12 @@ RETURNING id
 """
 
 
-def after_commit(rows: Sequence[Mapping[str, Any]]) -> FollowUp:
+PLAN = {"webhook": _DELIVERIES}
+
+
+def after_commit(planned: Planned) -> FollowUp:
     """The delivery task, when there is something to deliver."""
-    return FollowUp(wakes=(DELIVERY_TASK,) if rows else ())
+    return FollowUp(wakes=(DELIVERY_TASK,) if planned["webhook"] else ())
 
 
 # Whether a user has endpoints for progress is asked this often by each process, not at every step of every job.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from flask import Flask
+from typing import TYPE_CHECKING
 
-from service.settings import Settings
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from service.settings import Settings
 
 
 def create_app(settings: Settings, *, serves: bool = True) -> Flask:
@@ -12,6 +15,9 @@ def create_app(settings: Settings, *, serves: bool = True) -> Flask:
 
     Workers and console commands need no routes, so they do not load them.
     """
+    # Here, not above: `service.client` is of this package and wants none of it.
+    from flask import Flask
+
     from service.database import db, migrate
     from service.jobs.dependencies import connect_dependencies
     from service.logs import configure_logs

@@ -42,6 +42,7 @@ migrate: $(VENV)/.run ## Bring the database to the newest schema; `make run` doe
 
 clean: ## Remove the virtual environment and the tools' caches, not the data in var/
 	rm -rf $(VENV) *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	rm -rf frontend/client/node_modules frontend/client/dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Two stamps: the first start of the platform does not wait for the tools of development.

@@ -206,7 +206,7 @@ class Settings:
         "WEBSOCKET_CORS_ORIGIN",
         _words,
         "",
-        "origins that may open sockets, comma separated; empty: the same origin only",
+        "origins whose pages may call the API and open sockets, comma separated; empty: the same origin only",
     )
     ping_interval: int = setting(
         "WEBSOCKET_PING_INTERVAL", _positive, "25000", "milliseconds between pings of a socket"

@@ -15,6 +15,7 @@ import marshmallow as ma
 import structlog
 from flask import Flask, Response, g, jsonify, redirect, request
 from flask.json.provider import DefaultJSONProvider
+from flask_cors import CORS
 from flask_smorest import Api, Blueprint
 from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -46,6 +47,10 @@ CONTENT_POLICY = (
     "base-uri 'none'; form-action 'none'"
 )
 MAXIMUM_MESSAGES = 100
+# What pages of other origins may send and read, where the settings name any.
+ALLOWED_HEADERS = ["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-Request-ID"]
+EXPOSED_HEADERS = ["Idempotency-Replayed", "Location", "Retry-After", "X-Request-ID"]
+PREFLIGHT_SECONDS = 600
 ROOMS = Path(__file__).parent
 
 
@@ -113,6 +118,14 @@ def configure_web(app: Flask, settings: Settings) -> None:
     app.register_error_handler(RedisError, _answer_unavailable)
     app.register_error_handler(Exception, _answer_unexpected)
     app.add_url_rule("/", "front_page", _front_page)
+    if settings.cors_origins:
+        CORS(
+            app,
+            origins=list(settings.cors_origins),
+            allow_headers=ALLOWED_HEADERS,
+            expose_headers=EXPOSED_HEADERS,
+            max_age=PREFLIGHT_SECONDS,
+        )
     api = DocumentedApi(app)
     for blueprint in _blueprints():
         api.register_blueprint(blueprint)

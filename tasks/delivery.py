@@ -180,11 +180,17 @@ def _broken(row: Row) -> Attempted:
     return _outcome(row, "pending", delay=SCHEDULE[row["attempts"]], record=record)
 
 
+def _flat(data: dict[str, Any]) -> dict[str, Any]:
+    """The body that S0's receivers know, where progress is a number."""
+    progress = data.get("progress")
+    return data if progress is None else {**data, "progress": progress["percentage"]}
+
+
 def _attempt(row: Row) -> Attempted:
     if not row["active"]:
         return _outcome(row, "skipped")
     payload = json.loads(row["payload"])
-    document = payload["data"] if row["payload_format"] == "flat" else payload
+    document = _flat(payload["data"]) if row["payload_format"] == "flat" else payload
     body = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
     headers = sign([_secret(bytes(row["secret"]))], str(row["id"]), int(time.time()), body)
     answer = _sender().send(OutboundRequest(row["url"], body, {"Content-Type": "application/json", **headers}))

@@ -72,12 +72,17 @@ def _status(entry: Entry) -> Message:
     return Message("job:status", {"jobId": job["id"], "status": job["status"], "progress": job["progress"]})
 
 
+def _job(entry: Entry) -> dict[str, Any]:
+    # By the name that all other events call it by, too: S2's components look for no other.
+    return {**entry["job"], "jobId": entry["job"]["id"]}
+
+
 def _created(entry: Entry) -> Message:
-    return Message("job:created", dict(entry["job"]))
+    return Message("job:created", _job(entry))
 
 
 def _started(entry: Entry) -> Message:
-    return Message("job:started", dict(entry["job"]))
+    return Message("job:started", _job(entry))
 
 
 def _progressed(entry: Entry) -> Message:

@@ -186,6 +186,7 @@ def test_endpoints_of_s0_are_told_in_its_words(platform: Platform) -> None:
         Webhook(made["completed"]["secret"]).verify(told.body.decode(), told.headers)
         progress = first("progress", completed).document
         assert progress == {**about, "progress": progress["progress"]}
+        assert isinstance(progress["progress"], (int, float)), "receivers print it with a percent sign"
         failure = first("failed", failed).document
         assert (failure["id"], failure["userId"], failure["error"]) == (failed, person.id, "Failed for good at step 2")
         assert receivers["completed"].about(failed) is None

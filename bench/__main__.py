@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench import report
+from bench import audience, report
 from bench.baseline import run_bare
 from bench.clients import Clients
+from bench.figures import percentile
 from bench.options import FOLDER, Options, parse
 from bench.platform import Platform
 from bench.profile import Profiles
@@ -70,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _platform(folder / "speed", options) as (platform, clients):
             _measure(results, platform, clients, clock)
+            _measure_audiences(results, platform, clock)
         clock.release()
         if options.rows:
             with _platform(folder / "sizes", options) as (platform, clients):
@@ -103,12 +105,13 @@ def _measure(results: Results, platform: Platform, clients: Clients, clock: Cloc
     _say(f"latency at {options.rate} jobs/s for {options.seconds} s")
     results.latency = run_latency(platform, clients, options.rate, options.seconds)
     # On a machine where this many would not end in time, fewer: half of the time is for them all.
-    share = (clock.left - options.seconds) / 2
+    audiences = sum(map(audience.expected_seconds, options.clients))
+    share = max(0.0, clock.left - options.seconds - audiences) / 2
     jobs = min(options.jobs, _fits(warm.rate, share / options.rounds / 3))
     saturation_jobs = min(options.saturation_jobs, _fits(warm.rate, share / options.saturation_rounds))
     took = 0.0
     for number in range(max(options.rounds, options.saturation_rounds)):
-        if number and not clock.allows(took):
+        if number and not clock.allows(took + audiences):
             break
         took = -clock.gone
         if number < options.rounds:
@@ -116,6 +119,17 @@ def _measure(results: Results, platform: Platform, clients: Clients, clock: Cloc
         if number < options.saturation_rounds:
             _saturate(results, platform, clients, saturation_jobs, clock)
         took += clock.gone
+
+
+def _measure_audiences(results: Results, platform: Platform, clock: Clock) -> None:
+    for clients in results.options.clients:
+        if not clock.allows(audience.expected_seconds(clients)):
+            _say(f"{clients} connected clients: left out, the time would not suffice")
+            continue
+        _say(f"{clients} connected clients, an event a second each")
+        found = audience.run_audience(platform, clients)
+        results.audiences.append(found)
+        _say(f"  p99 {percentile(found.milliseconds, 99):.0f} ms, {found.kib_per_socket:.0f} KiB a socket")
 
 
 def _measure_sizes(results: Results, platform: Platform, clients: Clients, clock: Clock) -> None:

@@ -11,7 +11,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -27,7 +27,10 @@ class ChildError(Exception):
 class Child:
     """A module of the bench that runs as a process of its own: `Child("receiver")`."""
 
-    def __init__(self, module: str, **settings: Any) -> None:
+    def __init__(
+        self, module: str, environment: Mapping[str, str] | None = None, *, patience: float = 20.0, **settings: Any
+    ) -> None:
+        """`environment` is added to the bench's own; `patience` are the seconds that it may take to begin."""
         self.module = module
         self._buffer = bytearray()
         self._process = subprocess.Popen(
@@ -35,9 +38,10 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=PROJECT_FOLDER,
+            env={**os.environ, **(environment or {})},
             start_new_session=True,
         )
-        self.hello = self.ask(settings, 20)
+        self.hello = self.ask(settings, patience)
 
     @property
     def pid(self) -> int:

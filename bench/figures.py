@@ -88,6 +88,13 @@ def bars(results: Results) -> list[Bar]:
             Bar("202 to job:completed at the socket, p99", "ms", percentile(socket, 99), 25, at_least=False),
             Bar("202 to the webhook, p99", "ms", percentile(webhook, 99), 40, at_least=False),
         ]
+    if results.audiences:
+        most = results.audiences[-1]
+        what = f"at {most.clients:,} connected clients, "
+        found += [
+            Bar(f"{what}p99", "ms", percentile(most.milliseconds, 99), 250, at_least=False),
+            Bar(f"{what}KiB an idle socket", "KiB", most.kib_per_socket, 40, at_least=False),
+        ]
     return found + _list_bars(results)
 
 

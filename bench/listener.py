@@ -12,12 +12,11 @@ import selectors
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator
 
 from bench.arrivals import Arrivals
 from bench.children import ChildError, Message, Parent
+from bench.frames import frames, text_frame
 
-TEXT, CLOSE, PING = 1, 8, 9
 COMPLETED = b'42["job:completed",'
 EVENT_ID = b'"eventId":"'
 
@@ -88,11 +87,7 @@ class Listener:
                     raise ChildError(f"the socket was refused: {payload!r}")
 
     def _say(self, text: bytes) -> None:
-        assert len(text) < 65536
-        size = len(text)
-        head = bytes([0x80 | TEXT, 0x80 | size]) if size < 126 else bytes([0x80 | TEXT, 0xFE]) + size.to_bytes(2, "big")
-        # The mask of zeroes is allowed, and it spares the work of masking.
-        self._socket.sendall(head + bytes(4) + text)
+        self._socket.sendall(text_frame(text))
 
     def _read(self) -> None:
         data = self._socket.recv(262144)
@@ -117,31 +112,13 @@ class Listener:
             start += len(EVENT_ID)
             epoch, _, number = payload[start : payload.index(b'"', start)].partition(b"-")
             event = (int(epoch), int(number))
-            # Several messages tell of one event.
-            if self._last is not None and event != self._last and event != (self._last[0], self._last[1] + 1):
+            if self._last is not None and event != (self._last[0], self._last[1] + 1):
                 self._holes += 1
             self._last = event
 
-    def _frames(self, data: bytes) -> Iterator[bytes]:
-        """The whole text frames so far; the server neither masks nor splits them."""
-        data = self._rest + data
-        at, size = 0, len(data)
-        while size - at >= 2:
-            length, head = data[at + 1] & 127, 2
-            if length == 126:
-                length, head = int.from_bytes(data[at + 2 : at + 4], "big"), 4
-            elif length == 127:
-                length, head = int.from_bytes(data[at + 2 : at + 10], "big"), 10
-            end = at + head + length
-            if size - at < head or end > size:
-                break
-            opcode = data[at] & 15
-            if opcode == CLOSE:
-                raise ChildError("the server closed the socket")
-            if opcode == TEXT:
-                yield data[at + head : end]
-            at = end
-        self._rest = data[at:]
+    def _frames(self, data: bytes) -> list[bytes]:
+        found, self._rest = frames(self._rest + data)
+        return found
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ class Options:
     rows: tuple[int, ...]
     # Jobs that are submitted and run at each of these sizes.
     size_jobs: int
+    # How many clients are connected when an event a second is told to each, one number after the other.
+    clients: tuple[int, ...]
     # The whole run with its start and end; a round that would not end in time is left out.
     limit: int
     quick: bool
@@ -62,9 +64,14 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         "--size-jobs", type=whole(50, 20_000), help="jobs submitted and run at each of these sizes, at most (1000)"
     )
     parser.add_argument(
+        "--clients",
+        type=_sizes,
+        help="connected clients that hear an event a second each, one number after the other (1,100,2000; quick: 100)",
+    )
+    parser.add_argument(
         "--limit",
         type=whole(20, 3_600),
-        help="seconds the whole run may take (480, about half of them for the sizes of --rows; quick 60)",
+        help="seconds the whole run may take (540, about half of them for the sizes of --rows; quick 100)",
     )
     parser.add_argument("--output", type=Path, help="folder of RESULTS.* (bench/; quick: none)")
     parser.add_argument("--profile", type=Path, help="folder for profiles of the saturation round (needs py-spy)")
@@ -81,7 +88,8 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         "seconds": 4 if quick else 20,
         "size_jobs": 1_000,
         "rows": () if quick else (10_000, 1_000_000),
-        "limit": 60 if quick else 480,
+        "clients": (100,) if quick else (1, 100, 2_000),
+        "limit": 100 if quick else 540,
         "output": None if quick else FOLDER,
         "profile": None,
     }

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from bench import plot
+from bench.audience import Audience
 from bench.figures import (
     OTHERS,
     PERCENTILES,
@@ -52,6 +53,8 @@ def markdown(results: Results) -> str:
     sections = [_head(results), _bars(results), _worker_side(results), _saturation(results)]
     if results.latency:
         sections.append(_latency(results.latency))
+    if results.audiences:
+        sections.append(_audiences(results.audiences))
     if len(results.sizes) > 1:
         sections.append(_sizes(results.sizes))
     return "\n".join([*sections, _cpu(results), _memory(results)])
@@ -194,6 +197,26 @@ def _latency(found: LatencyRound) -> str:
     return (
         text
         + f"The load kept its rhythm to {found.latest:.1f} ms; others used {found.usage.others:.2f} cores.{words}\n"
+    )
+
+
+def _audiences(audiences: Sequence[Audience]) -> str:
+    rows = [
+        (
+            f"{found.clients:,}",
+            *(f"{percentile(found.milliseconds, share):.1f}" for share in PERCENTILES),
+            f"{found.busy_cores:.2f}",
+            f"{found.idle_cores:.3f}",
+            f"{found.kib_per_socket:.0f}",
+        )
+        for found in audiences
+    ]
+    head = ("clients", "p50", "p95", "p99", "max", "cores", "cores when idle", "KiB an idle socket")
+    lost = sum(found.told - len(found.milliseconds) for found in audiences)
+    words = "Nothing was lost." if lost == 0 else f"**{lost} events were not heard.**"
+    return (
+        _table("Connected clients of one web process, an event a second each, ms", head, rows)
+        + f"From the publisher's call to the client's read, all on this machine. {words}\n"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from bench.audience import Audience
 from bench.baseline import BareRound
 from bench.options import Options
 from bench.rounds import LatencyRound, SaturationRound, WorkerRound
@@ -23,4 +24,5 @@ class Results:
     saturation: list[SaturationRound] = field(default_factory=list)
     latency: LatencyRound | None = None
     sizes: list[SizeRound] = field(default_factory=list)
+    audiences: list[Audience] = field(default_factory=list)
     seconds: float = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, Literal, TypeVar
@@ -42,9 +43,11 @@ class JobContext:
         self._task_id = task.request.id
         self._reporter = attempt.reporter = Reporter(self._send)
         attempt.last_words = self._say_last
+        attempt.keep_lines = self._keep_waiting_lines
         self._started_at = time.monotonic()
         self._webhook_at = 0.0
         self._lines: list[tuple[str, str, Any]] = []
+        self._lines_lock = threading.RLock()
         self._line_count = 0
 
     @property
@@ -104,9 +107,10 @@ class JobContext:
         if self._line_count > MAXIMUM_LINES:
             return
         text = storable(message)[:MAXIMUM_LINE_LENGTH]
-        self._lines.append((level, text, utcnow()))
-        if len(self._lines) >= LINES_AT_ONCE:
-            self._keep_lines()
+        with self._lines_lock:
+            self._lines.append((level, text, utcnow()))
+            if len(self._lines) >= LINES_AT_ONCE:
+                self._keep_lines()
 
     def artifact(
         self, name: str, source: Source, *, content_type: str | None = None, expires_in: float | None = None
@@ -168,11 +172,24 @@ class JobContext:
         self._keep_lines()
 
     def _keep_lines(self) -> None:
+        with self._lines_lock:
+            until_written(self._write_lines)
+
+    def _keep_waiting_lines(self) -> None:
+        """Have the lines so far be read by who follows the job; from the thread that must not wait for the body."""
+        if self._lines and self._lines_lock.acquire(blocking=False):
+            try:
+                self._write_lines()
+            finally:
+                self._lines_lock.release()
+
+    def _write_lines(self) -> None:
         if self._lines:
-            lines, self._lines = self._lines, []
+            lines = self._lines
             if self._attempt.is_sensitive:
                 lines = [(level, seal_text(text, self._attempt.owner), at) for level, text, at in lines]
-            until_written(lambda: add_logs(self.job_id, self.attempt, lines))
+            add_logs(self.job_id, self.attempt, lines)
+            self._lines = []
 
     def _send(self, report: Report, is_last: bool) -> None:
         # In a context of its own: the thread that sends what was held back has none, the body's session is the body's.

@@ -57,6 +57,8 @@ class Attempt:
     reporter: Reporter | None = None
     # Keeps a last line for the job's owner, and the lines that wait to be kept.
     last_words: Callable[[str], None] | None = None
+    # Keeps the lines so far.
+    keep_lines: Callable[[], None] | None = None
     in_body: bool = False
     # JobCancelled or LeaseLost, once that is known.
     verdict: type[JobMustEnd] | None = None
@@ -212,6 +214,8 @@ def _look_after(attempt: Attempt, now: float) -> None:
                 attempt.condemn(JobCancelled)
             if is_overdue:
                 _end_by_force(attempt)
+            if attempt.keep_lines is not None:
+                attempt.keep_lines()
     except DATABASE_AWAY as error:
         log.warning("lease_not_renewed", job_id=attempt.job_id, error=str(error).splitlines()[0])
 

@@ -17,8 +17,11 @@ if os.environ.get("SOCKETIO_ASYNC_MODE", "eventlet") == "eventlet":
 
     import eventlet.wsgi
 
-    # It answers what escapes the application with a traceback unless told not to, and socketio.run cannot tell it.
-    eventlet.wsgi.server = functools.partial(eventlet.wsgi.server, debug=False)
+    # It answers what escapes the application with a traceback, and keeps the events of a stream back until there are
+    # 4 KiB of them, unless told not to; and socketio.run cannot tell it.
+    eventlet.wsgi.server = functools.partial(eventlet.wsgi.server, debug=False, minimum_chunk_size=1)
+    # A socket has both buffers for as long as it is connected, and needs neither.
+    eventlet.wsgi.HttpProtocol.rbufsize = eventlet.wsgi.HttpProtocol.wbufsize = 2048
 
     from psycogreen.eventlet import patch_psycopg
 
@@ -35,30 +38,49 @@ from service.settings import Settings
 from tasks import load_job_types
 
 MAXIMUM_CONNECTIONS = 20_000
+STOP_LOOK_SECONDS = 0.1
 
 settings = Settings.from_env()
 load_job_types()
 app = create_app(settings)
 
 
-def _stop(_signal: int, _frame: FrameType | None) -> None:
-    sys.exit(0)
-
-
 def main() -> None:
-    """Serve until SIGTERM or SIGINT."""
-    signal.signal(signal.SIGTERM, _stop)
-    signal.signal(signal.SIGINT, _stop)
+    """Serve until SIGTERM or SIGINT: then what is being answered is finished, and who listens is hung up on."""
     with app.app_context():
-        socketio = realtime().socketio
+        clients = realtime()
+    socketio = clients.socketio
+    asked: list[int] = []
+
+    def stop(signal_number: int, _frame: FrameType | None) -> None:
+        asked.append(signal_number)
+        if settings.async_mode == "threading":
+            sys.exit(0)
+
+    def end() -> None:
+        # A signal finds any greenlet: an exit that is raised in a request's would end that request and nothing else.
+        while not asked:
+            socketio.sleep(STOP_LOOK_SECONDS)
+        # The server waits for its requests, and streams and sockets are requests that do not end.
+        try:
+            clients.hang_up()
+        finally:
+            sys.exit(0)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
     # Each socket is a file, and the usual limit of files is a thousand.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     options: dict[str, object] = {"allow_unsafe_werkzeug": True}
     if settings.async_mode == "eventlet":
+        from service.realtime.frames import guard_frames
+
         # A silent connection is given up; a WebSocket is never silent for so long, because it is pinged.
         silence = (settings.ping_interval + settings.ping_timeout) / 1000
         options = {"max_size": MAXIMUM_CONNECTIONS, "socket_timeout": silence}
+        guard_frames()
+        socketio.start_background_task(end)
     socketio.run(app, host=settings.host, port=settings.port, **options)
 
 

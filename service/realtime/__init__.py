@@ -35,12 +35,21 @@ class Realtime:
         """How many clients have a socket, whatever number of namespaces each uses."""
         return len(cast(Any, self.socketio.server).eio.sockets)
 
+    def hang_up(self) -> None:
+        """End all streams and sockets of a process that stops; their clients come back to another one."""
+        self.gateway.end_streams()
+        for client in list(cast(Any, self.socketio.server).eio.sockets.values()):
+            # Without waiting for those who do not read what was sent to them, and without a farewell, after which some
+            # clients would not come back by themselves.
+            client.close(wait=False, abort=True)
+
 
 def serve_sockets(app: Flask, settings: Settings) -> None:
     """Give the application its socket server and its gateway to the event log."""
     from service.realtime.flood import guard_messages
     from service.realtime.gateway import Gateway
     from service.realtime.namespaces import DefaultNamespace, NotificationsNamespace, QueueNamespace
+    from service.realtime.pings import share_pings
 
     socketio = SocketIO(
         app,
@@ -53,6 +62,7 @@ def serve_sockets(app: Flask, settings: Settings) -> None:
         async_handlers=False,
     )
     guard_messages(socketio)
+    share_pings(socketio)
     gateway = Gateway(app, socketio, settings.redis_url)
     app.extensions["carillon_realtime"] = Realtime(socketio, gateway)
     namespaces: list[Sessions] = []

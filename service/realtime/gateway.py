@@ -114,6 +114,12 @@ class Gateway:
             followed.streams.discard(stream)
             self.unfollow(user_id)
 
+    def end_streams(self) -> None:
+        """Have every reader come back later, to this node or another one."""
+        for followed in list(self._users.values()):
+            for stream in list(followed.streams):
+                stream.end()
+
     @contextmanager
     def _joining(self, user_id: str) -> Iterator[tuple[_Followed, bool]]:
         followed = self.follow(user_id)

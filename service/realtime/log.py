@@ -73,6 +73,13 @@ for id in string.gmatch(ARGV[7], '%d+') do redis.call('ZADD', KEYS[4], ARGV[1], 
 # An event without a number of its own: whoever follows the log sees that its epoch has ended.
 BREAK = _EPOCH + "redis.call('PUBLISH', ARGV[4], epoch .. '-0 0 {}')"
 
+NOTICE = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+    redis.call('SET', KEYS[1], ARGV[1])
+    redis.call('INCR', KEYS[2])
+end
+"""
+
 APPEND_SHA = hashlib.sha1(APPEND.encode(), usedforsecurity=False).hexdigest()
 
 
@@ -191,9 +198,7 @@ def notice_restart(client: Redis) -> None:
     It may have come back with everything but its last second. Raises RedisError.
     """
     run = client.info("server")["run_id"]
-    before = cast("bytes | None", client.set(RUN_KEY, run, get=True))
-    if before is None or before.decode() != run:
-        client.incr(GENERATION_KEY)
+    client.eval(NOTICE, 2, RUN_KEY, GENERATION_KEY, run)
 
 
 def break_log(user_id: str) -> None:

@@ -10,15 +10,17 @@ import marshmallow as ma
 from flask import Response, request
 from flask_smorest import Blueprint
 
-from service.accounts.identity import current_identity, takes_ticket
+from service.accounts.identity import current_identity, public, takes_ticket
 from service.jobs.queries import visible_job
 from service.jobs.representation import job_json
 from service.jobs.states import FINAL
 from service.notifications.counts import unread_count
 from service.realtime import realtime
+from service.realtime.asyncapi import asyncapi_document
 from service.realtime.log import Event, parse_event_id
-from service.realtime.stream import Stream, Wanted, line
+from service.realtime.stream import LOST, Stream, Wanted, line
 from service.realtime.vocabulary import NOTIFICATIONS
+from service.web import json_answer
 
 blueprint = Blueprint("streams", __name__, url_prefix="/api", description="Events as they happen, over HTTP")
 
@@ -70,6 +72,15 @@ def stream_notifications(arguments: dict[str, Any]) -> Response:
     return _answer(Wanted(str(current_identity().user_id), NOTIFICATIONS), arguments)
 
 
+@blueprint.route("/asyncapi.json", methods=["GET"])
+@blueprint.response(200, {"type": "object"})
+@blueprint.doc(security=[])
+@public
+def asyncapi() -> Response:
+    """Describe the sockets and streams, in AsyncAPI 3.0."""
+    return json_answer(asyncapi_document(request.host, is_secure=request.is_secure))
+
+
 def _answer(wanted: Wanted, arguments: dict[str, Any]) -> Response:
     identity = current_identity()
     given = request.headers.get("Last-Event-ID") or arguments.get("last_event_id")
@@ -81,7 +92,7 @@ def _answer(wanted: Wanted, arguments: dict[str, Any]) -> Response:
     except BaseException:
         gateway.close_stream(stream)
         raise
-    answer = Response(_lines(stream, first, is_over, identity.expires_at), headers=HEADERS)
+    answer = Response(_lines(stream, first, is_over, identity.expires_at, resumes=bool(given)), headers=HEADERS)
     answer.content_type = "text/event-stream"
     answer.call_on_close(lambda: gateway.close_stream(stream))
     return answer
@@ -97,9 +108,9 @@ def _first(wanted: Wanted) -> tuple[str, bool]:
     return line("job", job_json(job)), job["status"] in FINAL
 
 
-def _lines(stream: Stream, first: str, is_over: bool, expires_at: int) -> Iterator[str]:
+def _lines(stream: Stream, first: str, is_over: bool, expires_at: int, *, resumes: bool) -> Iterator[str]:
     # A number without an event: who hears nothing at first can resume from here too.
-    begins = f"id: {stream.begins_at}\n\n" if stream.begins_at is not None and not stream.resumes else ""
+    begins = "" if resumes or stream.begins_at is None else f"id: {stream.begins_at}\n\n"
     yield f"retry: {RETRY_MILLISECONDS}\n\n{first}{begins}"
     # Of a job that is over there is at most what was missed.
     for item in stream.waiting() if is_over else stream.read(expires_at):
@@ -107,10 +118,13 @@ def _lines(stream: Stream, first: str, is_over: bool, expires_at: int) -> Iterat
             yield ": still here\n\n"
         elif isinstance(item, Event):
             yield "".join(stream.messages(item))
-            if stream.wanted.job_id is not None and _is_end(stream.wanted.job_id, item):
+            # An end among what was missed may not have been the last: somebody has retried the job since.
+            if not resumes and stream.wanted.job_id is not None and _is_end(stream.wanted.job_id, item):
                 return
         else:
-            yield line("resumed", item)
+            # Who has lost what was before goes on from here.
+            yield line("resumed", item, stream.begins_at if resumes and item == LOST else None)
+            resumes = False
 
 
 def _is_end(job_id: str, event: Event) -> bool:

@@ -35,7 +35,7 @@ class Wanted:
     job_id: str | None = None
 
 
-# An event of the log, or what `resumed` says; None: too many have come.
+# An event of the log, or what `resumed` says; None: the end.
 Item = Event | dict[str, Any] | None
 
 
@@ -44,9 +44,8 @@ class Stream:
 
     def __init__(self, wanted: Wanted, since: EventId | None, begins_at: EventId | None) -> None:
         self.wanted = wanted
-        # The number of the newest event as the stream began.
+        # The number of the newest event as the stream began; None where the reader goes on from an older one.
         self.begins_at = begins_at
-        self.resumes = False
         self._last = since
         self._items: queue.Queue[Item] = queue.Queue()
 
@@ -55,11 +54,16 @@ class Stream:
         if self._items.qsize() < MOST_WAITING:
             self._items.put(item)
         elif self._items.qsize() == MOST_WAITING:
-            self._items.put(None)
+            self.end()
+
+    def end(self) -> None:
+        """Nothing more is told."""
+        self._items.put(None)
 
     def resume(self, missed: Sequence[Event] | None) -> None:
         """Begin with what the reader missed, or with the admission that nobody knows."""
-        self.resumes = True
+        if missed is not None:
+            self.begins_at = None
         for event in missed or ():
             self.put(event)
         count = sum(len(list(self.messages(event))) for event in missed or ())

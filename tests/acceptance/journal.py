@@ -12,8 +12,8 @@ import pytest
 
 T = TypeVar("T")
 
-# Names that a client hears once and that carry no number: they belong to the socket, not to the log.
-UNNUMBERED = frozenset({"authenticated", "resumed", "auth:expiring", "queue:stats"})
+# Names that carry no number: they belong to the socket or the stream, not to the log.
+UNNUMBERED = frozenset({"authenticated", "resumed", "auth:expiring", "queue:stats", "job"})
 _SHOWN_ON_FAILURE = 30
 
 

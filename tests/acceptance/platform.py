@@ -16,6 +16,7 @@ from devstack.settings import StackSettings
 from devstack.stack import Stack
 from tests.acceptance.records import Records
 from tests.acceptance.sockets import Socket
+from tests.acceptance.streams import EventStream
 from tests.acceptance.waiting import until
 
 PASSWORD = "correct horse battery"
@@ -94,9 +95,17 @@ class Person:
         """Register an endpoint."""
         return self.ask("POST", "/api/webhooks", {"url": url, "eventType": event_type}, 201)
 
-    def socket(self, **options: Any) -> Socket:
-        """A connected socket of this user."""
-        return Socket(self.url, f"the Python client of {self.username}").connect(self.token, **options)
+    def socket(self, namespace: str = "/", url: str | None = None, **options: Any) -> Socket:
+        """A connected socket of this user; `url`: by another way than to the user's web node."""
+        return Socket(url or self.url, f"the Python client of {self.username}", namespace).connect(
+            self.token, **options
+        )
+
+    def stream(
+        self, path: str = "/api/events", url: str | None = None, last_event_id: str | None = None
+    ) -> EventStream:
+        """An open stream of this user."""
+        return EventStream(url or self.url, path, self.token, last_event_id).connect()
 
 
 class Platform:

@@ -6,13 +6,14 @@ import json
 import os
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 import engineio
+import requests
 import socketio
 
 from tests.acceptance.journal import Journal
@@ -42,43 +43,66 @@ class _Client(socketio.Client):
 class Socket:
     """A python-socketio client of one user."""
 
-    def __init__(self, url: str, owner: str = "the Python client") -> None:
+    def __init__(self, url: str, owner: str = "the Python client", namespace: str = "/") -> None:
         self.journal = Journal(owner)
         self.refusals: list[Any] = []
         self.disconnected = threading.Event()
         self._url = url
-        self._client = _Client(reconnection_delay=0.1, reconnection_delay_max=0.5, handle_sigint=False)
-        self._client.on("*", self._hear)
-        self._client.on("connect", self.disconnected.clear)
-        self._client.on("connect_error", self.refusals.append)
-        self._client.on("disconnect", lambda *_: self.disconnected.set())
+        self._namespace = namespace
+        # The client forgets the headers it is given; the cookies of its session go with every request.
+        self._http = requests.Session()
+        self._client = _Client(
+            http_session=self._http, reconnection_delay=0.1, reconnection_delay_max=0.5, handle_sigint=False
+        )
+        self._client.on("*", self._hear, namespace)
+        self._client.on("connect", self.disconnected.clear, namespace)
+        self._client.on("connect_error", self.refusals.append, namespace)
+        self._client.on("disconnect", lambda *_: self.disconnected.set(), namespace)
         self.last_event_id: str | None = None
 
-    def connect(self, token: str | None = None, last_event_id: str | None = None) -> Self:
+    def connect(
+        self,
+        token: str | None = None,
+        last_event_id: str | None = None,
+        cookies: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> Self:
         """Connect with a token in the handshake, as a browser would after a page load; None: without one.
 
         After a lost connection the client connects by itself, and tells the last number it has heard.
+        `options` are those of `socketio.Client.connect`.
         """
         self.last_event_id = last_event_id
+        self._http.cookies.update(cookies or {})
 
         def auth() -> dict[str, str]:
+            # What came over the former connection may still wait to be heard.
+            self._client.eio._messages.submit(lambda: None).result(CONNECT_SECONDS)
             given = {"token": token, "lastEventId": self.last_event_id}
             return {name: value for name, value in given.items() if value is not None}
 
-        self._client.connect(self._url, auth=auth, wait_timeout=CONNECT_SECONDS)
+        self._client.connect(
+            self._url, auth=auth, namespaces=[self._namespace], wait_timeout=CONNECT_SECONDS, **options
+        )
         if token is not None:
             self.journal.first("authenticated")
         return self
 
+    @property
+    def transport(self) -> str:
+        """What the connection is by now: polling or websocket."""
+        return str(self._client.transport())
+
     def call(self, name: str, data: Any = None) -> dict[str, Any]:
         """Emit an event and return its acknowledgement."""
-        acknowledgement: dict[str, Any] = self._client.call(name, data, timeout=CALL_SECONDS)
+        acknowledgement: dict[str, Any] = self._client.call(name, data, self._namespace, timeout=CALL_SECONDS)
         return acknowledgement
 
     def close(self) -> None:
         """Disconnect, for good."""
         self._client.shutdown()
         self._client.eio._messages.shutdown(cancel_futures=True)
+        self._http.close()
 
     def _hear(self, name: str, data: Any = None) -> None:
         self.journal.note(name, data)

@@ -25,6 +25,7 @@ from tests.conftest import MakeUser
 PUBLIC_PATHS = {
     "/",
     "/api/openapi.json",
+    "/api/asyncapi.json",
     "/api/docs",
     "/api/docs/start.js",
     "/api/docs/<path:name>",

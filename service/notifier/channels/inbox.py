@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
+from service.clock import isoformat
 from service.notifications.counts import inbox_json
 from service.notifier.channels.base import FollowUp, Planned
 
@@ -51,7 +53,7 @@ def after_commit(planned: Planned) -> FollowUp:
                     "data": row["data"],
                     "read": False,
                     "readAt": None,
-                    "createdAt": row["created_at"],
+                    "createdAt": isoformat(datetime.fromisoformat(row["created_at"])),
                 },
             },
         )

@@ -348,6 +348,24 @@ class JobMachine(WatchedMachine):
         if job.status == "active":
             self._end(job, "complete")
 
+    @precondition(lambda self: any(job.sent for job in self.world.jobs))
+    @rule(data=st.data())
+    def recall(self, data: st.DataObject) -> None:
+        """A pause takes back what was sent; a message of it comes all the same."""
+        job = self._draw(data, [job for job in self.world.jobs if job.sent])
+        self._pause(dies=False)
+        self._resume()
+        self._claim(job, job.attempt + 1)
+
+    @precondition(lambda self: any(job.sent and job.expires is not None for job in self.world.jobs))
+    @rule(data=st.data())
+    def receive_too_late(self, data: st.DataObject) -> None:
+        """A job has expired by the time a worker looks at its message, and no tick has noticed."""
+        job = self._draw(data, [job for job in self.world.jobs if job.sent and job.expires is not None])
+        assert job.expires is not None
+        self._pass(max(0, job.expires - self.world.now))
+        self._claim(job, job.attempt + 1)
+
     @precondition(lambda self: self.world.of_status("queued"))
     @rule(data=st.data())
     def start(self, data: st.DataObject) -> None:

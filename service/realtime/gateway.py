@@ -49,10 +49,22 @@ class _Followed:
         self.listeners = 0
         self.streams: set[Stream] = set()
         self.last: EventId | None = None
+        # The newest count of unread notifications: news of two transactions may come in the other order.
+        self.inbox: dict[str, int] | None = None
         # Whether `last` was looked up: an unknown place in the log is not an empty log.
         self.has_begun = False
         self.lock = threading.RLock()
         self.ready = threading.Event()
+
+    def count(self, event: Event) -> None:
+        """Have an event tell the newest count where it comes later than the one after it."""
+        told = event.entry.get("inbox")
+        if told is None:
+            return
+        if self.inbox is None or told["version"] >= self.inbox["version"]:
+            self.inbox = told
+        else:
+            event.entry["inbox"] = self.inbox
 
 
 class Gateway:
@@ -296,6 +308,7 @@ class Gateway:
             stream.put(LOST)
 
     def _speak(self, user_id: str, followed: _Followed, event: Event) -> None:
+        followed.count(event)
         room = user_room(user_id)
         for namespace in NAMESPACES:
             if self._has_listeners(namespace, room):

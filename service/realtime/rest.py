@@ -18,7 +18,7 @@ from service.notifications.counts import unread_count
 from service.realtime import realtime
 from service.realtime.asyncapi import asyncapi_document
 from service.realtime.log import Event, parse_event_id
-from service.realtime.stream import LOST, Stream, Wanted, line
+from service.realtime.stream import Stream, Wanted, line
 from service.realtime.vocabulary import NOTIFICATIONS
 from service.web import json_answer
 
@@ -109,8 +109,8 @@ def _first(wanted: Wanted) -> tuple[str, bool]:
 
 
 def _lines(stream: Stream, first: str, is_over: bool, expires_at: int, *, resumes: bool) -> Iterator[str]:
-    # A number without an event: who hears nothing at first can resume from here too.
-    begins = "" if resumes or stream.begins_at is None else f"id: {stream.begins_at}\n\n"
+    # A number without an event: who hears nothing at first, or has lost what was before, can resume from here too.
+    begins = "" if stream.begins_at is None else f"id: {stream.begins_at}\n\n"
     yield f"retry: {RETRY_MILLISECONDS}\n\n{first}{begins}"
     # Of a job that is over there is at most what was missed.
     for item in stream.waiting() if is_over else stream.read(expires_at):
@@ -122,9 +122,8 @@ def _lines(stream: Stream, first: str, is_over: bool, expires_at: int, *, resume
             if not resumes and stream.wanted.job_id is not None and _is_end(stream.wanted.job_id, item):
                 return
         else:
-            # Who has lost what was before goes on from here.
-            yield line("resumed", item, stream.begins_at if resumes and item == LOST else None)
             resumes = False
+            yield line("resumed", item)
 
 
 def _is_end(job_id: str, event: Event) -> bool:

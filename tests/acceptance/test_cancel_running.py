@@ -91,7 +91,8 @@ def test_a_body_that_outlives_its_lease_is_killed_and_leaves_the_job_to_its_succ
         )
         return platform.records.executions(job_id) == [(1, "lost")]
 
-    until(given_away, "the rescue of the job")
+    # Later where PostgreSQL was restarted by the test before: leases are given time to be renewed then.
+    until(given_away, "the rescue of the job", 45)
     until(
         lambda: len(processes & workers.children(worker)) == 1,
         "the end of the process that had lost the job",

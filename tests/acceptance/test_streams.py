@@ -130,7 +130,14 @@ def test_the_stream_of_a_job_ends_with_it(platform: Platform, line: Line) -> Non
                 lambda heard: [each for each in heard if each.name == "job"][1:], "the job as it is by now"
             )
             assert stream.ended.wait(20), "the stream outlives its job"
-        everything.journal.first("notification", job_id)
+        everything.journal.until(
+            lambda heard: [
+                each
+                for each in heard
+                if (each.name, each.job_id, each.data.get("status")) == ("job:status", job_id, "completed")
+            ],
+            "the end of the job",
+        )
         told = [(each.name, each.data) for each in everything.journal.about(job_id, *LIFE)]
         heard = numbered(stream.journal)
         # From where it was opened to the end, over both connections.

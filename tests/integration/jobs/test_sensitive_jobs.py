@@ -108,6 +108,8 @@ def redis_texts() -> Iterator[str]:
         "set": client.smembers,
         "zset": lambda key: client.zrange(key, 0, -1),
         "stream": client.xrange,
+        # Its time ran out since it was found.
+        "none": lambda _: None,
     }
     for key in client.scan_iter():
         kind = client.type(key)

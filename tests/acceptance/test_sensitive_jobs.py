@@ -80,8 +80,10 @@ def in_redis(url: str) -> str:
         b"set": client.smembers,
         b"zset": lambda key: client.zrange(key, 0, -1),
         b"stream": client.xrange,
+        # Its time ran out since it was found.
+        b"none": lambda _: None,
     }
-    return repr([(key, readers[client.type(key)](key)) for key in client.scan_iter() if client.exists(key)])
+    return repr([(key, readers[client.type(key)](key)) for key in client.scan_iter()])
 
 
 def in_database(platform: Platform) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 from flask import Flask
@@ -60,6 +61,28 @@ def test_read_unread_all_and_delete(app: Flask, client: FlaskClient, make_user: 
     assert [each["id"] for each in inbox(client, user)["data"]] == [second]  # type: ignore[attr-defined]
     gone = client.patch(f"/api/notifications/{first}/read", headers=user.headers)
     assert (gone.status_code, gone.get_json()["code"]) == (404, "notification_not_found")
+
+
+def test_the_count_never_drifts_though_many_devices_act_at_once(
+    app: Flask, client: FlaskClient, make_user: MakeUser
+) -> None:
+    user = make_user()
+    for _ in range(4):
+        run_a_job(app, user)
+    ids = [each["id"] for each in inbox(client, user)["data"]]  # type: ignore[attr-defined]
+    acts = [("PATCH", f"/api/notifications/{each}/{act}") for each in ids for act in ("read", "unread", "read")]
+    acts += [("DELETE", f"/api/notifications/{ids[0]}"), ("PATCH", "/api/notifications/read-all")]
+
+    def act(request: tuple[str, str]) -> None:
+        method, path = request
+        app.test_client().open(path, method=method, headers=user.headers)
+
+    with ThreadPoolExecutor(8) as devices:
+        list(devices.map(act, acts))
+    counted = client.get("/api/notifications/unread-count", headers=user.headers).get_json()
+    left = inbox(client, user, "?unread=true&limit=100")
+    assert counted["count"] == len(left["data"]) == left["unreadCount"]  # type: ignore[arg-type]
+    assert counted["version"] == left["unreadVersion"] > 4
 
 
 def test_a_muted_type_is_not_told(app: Flask, client: FlaskClient, make_user: MakeUser) -> None:

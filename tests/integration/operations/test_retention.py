@@ -32,6 +32,7 @@ from service.jobs.dependencies import Dependency
 from service.jobs.models import IdempotencyKey, Job, JobDependency, JobExecution, JobLog
 from service.jobs.submission import Submission, submit_job
 from service.jobs.uniqueness import THROTTLE, Unique
+from service.notifications.counts import count_unread, unread_count
 from service.notifications.models import ChannelMessage, Notification
 from service.operations import retention
 from service.operations.partitions import create_partitions
@@ -319,6 +320,7 @@ def test_months_that_are_too_old_are_dropped_and_no_others(user: Account) -> Non
             session.execute(
                 insert(Notification).values(id=each, type="t", category="c", title="t", message="m", data={}, **about)
             )
+        count_unread(user.id, 2)
     before = {table: partitions(table) for table in TABLES}
     counts = prune()
     for table in TABLES:
@@ -328,6 +330,7 @@ def test_months_that_are_too_old_are_dropped_and_no_others(user: Account) -> Non
         assert all(name >= f"{table}_p_{month_of(days_ago(400))}" for name in after)
     assert counts["partitions"] >= 3 * len(TABLES)
     assert [there(Notification, Notification.id == each) for each in (old, present)] == [0, 1]
+    assert unread_count(user.id) == {"count": 1, "version": 2}, "what has gone is not unread any more"
 
 
 @pytest.mark.parametrize(

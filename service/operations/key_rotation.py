@@ -18,7 +18,7 @@ from service.job_templates.models import JobTemplate
 from service.jobs.models import Job, JobLog
 from service.jobs.sealing import resealed
 from service.schedules.models import Schedule
-from service.webhooks.models import Webhook
+from service.webhooks.models import Webhook, WebhookOldSecret
 
 # Rows that are locked at once: whoever wants to write one of them waits for some milliseconds.
 BATCH = 200
@@ -53,6 +53,10 @@ _OF_SENSITIVE_JOBS = JobLog.job_id.in_(select(Job.id).where(Job.sensitive == tru
 PLACES = (
     Place(Connection.url, rotated),
     Place(Webhook.secret, rotated),
+    Place(Webhook.signing_key, rotated),
+    Place(Webhook.headers, rotated),
+    Place(WebhookOldSecret.secret, rotated),
+    Place(WebhookOldSecret.signing_key, rotated),
     Place(Job.payload, resealed, [Job.sensitive == true()]),
     Place(Job.result, resealed, [Job.sensitive == true()]),
     Place(JobLog.message, _rotated_text, [_OF_SENSITIVE_JOBS]),

@@ -94,6 +94,21 @@ class NotificationDeleted(NotificationEvent):
     """A notification was deleted."""
 
 
+@dataclass(frozen=True, slots=True)
+class WebhookEvent(Event):
+    """An endpoint is in trouble; `webhook` is its row: id, organization_id, user_id, url, failures, failing_since."""
+
+    webhook: Mapping[str, Any]
+
+
+class WebhookFailing(WebhookEvent):
+    """So many attempts in a row have failed that the owner is to know."""
+
+
+class WebhookDisabled(WebhookEvent):
+    """The platform has switched the endpoint off; `disabled_reason` is `gone` or `failing`."""
+
+
 EventType = TypeVar("EventType", bound=Event)
 Subscriber = Callable[[Sequence[Any]], None]
 _subscribers: dict[type[Event], list[Subscriber]] = {}

@@ -25,7 +25,13 @@ MINIMUM_SECRET_LENGTH = 32
 
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
+# Seconds between two attempts at a delivery.
+LONGEST_DELAY = 7 * 86_400
 RESERVED_QUEUES = frozenset({"delivery", "housekeeping"})
+_PROXY_URL = re.compile(
+    r"https?://(?:[^\s:@/?#\[\]]+(?::[^\s:@/?#\[\]]*)?@)?(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})/?",
+    re.ASCII,
+)
 
 
 class SettingsError(Exception):
@@ -107,6 +113,29 @@ def _names(value: str) -> tuple[str, ...]:
 
 def _networks(value: str) -> tuple[Network, ...]:
     return tuple(ipaddress.ip_network(word) for word in _words(value))
+
+
+def _delays(value: str) -> tuple[float, ...]:
+    delays = tuple(float(word) for word in _words(value))
+    if not 1 <= len(delays) <= 30 or delays[0] != 0 or not all(0 <= delay <= LONGEST_DELAY for delay in delays):
+        raise ValueError(f"must be 1 to 30 numbers of seconds, the first 0 and the others {LONGEST_DELAY} at most")
+    return delays
+
+
+def _percent(value: str) -> float:
+    number = float(value)
+    if not 0 <= number <= 100:
+        raise ValueError("must be 0 to 100")
+    return number / 100
+
+
+def _proxy_url(value: str) -> str:
+    form = _PROXY_URL.fullmatch(value)
+    if form is None or not 0 < int(form[1]) < 65536:
+        # Without the value: it may hold a password.
+        raise ValueError("must be http://[user:password@]host:port or https://…, user and password percent-encoded")
+    urlsplit(value)  # knows what is an address in brackets
+    return value
 
 
 def _folders(value: str) -> tuple[Path, ...]:
@@ -259,6 +288,26 @@ class Settings:
         _networks,
         "",
         "networks beyond the public ones that webhooks may reach, comma separated",
+    )
+    webhook_schedule: tuple[float, ...] = setting(
+        "WEBHOOK_RETRY_SCHEDULE",
+        _delays,
+        "0,5,30,120,600,1800,7200,21600",
+        "seconds before each attempt at a webhook, comma separated; the first is at once",
+    )
+    webhook_jitter: float = setting(
+        "WEBHOOK_RETRY_JITTER", _percent, "20", "percent by which these delays are shortened or lengthened"
+    )
+    webhook_concurrency: int = setting(
+        "WEBHOOK_CONCURRENCY", _positive, "64", "posts of one delivery process that go to one endpoint at once"
+    )
+    webhook_proxy_url: str | None = setting(
+        "WEBHOOK_PROXY_URL",
+        _proxy_url,
+        None,
+        "HTTP proxy that webhooks leave by, http://[user:password@]host:port or https://…; it is asked to CONNECT to "
+        "addresses that are checked here, so allow it any port; without one they leave directly",
+        secret=True,
     )
     connection_networks: tuple[Network, ...] | None = setting(
         "CONNECTION_ALLOW_NETWORKS",

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import random
 import time
-from collections.abc import Sequence
-from datetime import timedelta
-from functools import cache, lru_cache
+from collections.abc import Iterable, Sequence
+from functools import cache
 from threading import Event
-from typing import Any
 
 import eventlet
 import structlog
@@ -18,18 +14,18 @@ from eventlet.greenpool import GreenPool
 from eventlet.queue import LightQueue
 from redis.exceptions import RedisError
 
-from service.clock import utcnow
-from service.crypto import decrypt
 from service.database import Row
 from service.notifications.channel_messages import send_due_messages
 from service.notifier.channels.webhook import DELIVERY_TASK
 from service.queue import celery_app, fall_asleep, listen
 from service.settings import current_settings
+from service.webhooks.attempt import attempt
+from service.webhooks.backlog import Room, claim_backlogs
+from service.webhooks.circuits import Circuits, Report
 from service.webhooks.guard import Guard
 from service.webhooks.outbox import Attempted, claim_due, record_attempts
-from service.webhooks.schedule import SCHEDULE, classify, next_delay
-from service.webhooks.sender import OutboundRequest, Sender
-from service.webhooks.signing import sign
+from service.webhooks.places import Places
+from service.webhooks.sender import Sender
 from tasks.application import flask_app
 from tasks.lease import DATABASE_AWAY, until_written
 
@@ -45,6 +41,10 @@ BUSY_SECONDS = 0.01
 # How long the task waits for more before it ends; while it waits, a wake-up costs no message and no new task.
 LINGER_SECONDS = 1.0
 LISTEN_SECONDS = 0.5
+# What other processes found out is read this often.
+AROUND_SECONDS = 0.5
+# Verdicts that say that the endpoint does not answer as it should; a refusal is an answer.
+UNWELL = frozenset({"transient"})
 
 _stopping = Event()
 
@@ -61,28 +61,62 @@ class _Round:
     def __init__(self) -> None:
         self.outcomes: LightQueue = LightQueue()
         self.under_way = 0
+        # Monotonic: when backlogs are worth a look, as far as this process knows.
+        self.backlogs_at = 0.0
+        self._circuits = Circuits()
+        self._looked_around_at = float("-inf")
 
     def claim(self) -> int:
-        """Begin to send what is due, as far as this process has places; how many."""
-        begun = 0
-        while (free := min(ROWS_AT_ONCE, _posts().free())) > 0:
-            rows = claim_due(free)
-            for row in rows:
-                self.under_way += 1
-                _posts().spawn_n(self._deliver, row)
-            begun += len(rows)
-            if len(rows) < free:
+        """Begin to send what is due, as far as this process and the endpoints have places; how many were looked at."""
+        self._look_around()
+        seen = 0
+        while (free := min(ROWS_AT_ONCE, _places().free)) > 0:
+            room = {**_places().unusual(), **dict.fromkeys(self._circuits.broken, 0)}
+            claimed = claim_due(free, _places().first, room)
+            self._begin(claimed.rows)
+            if claimed.met_backlog:
+                self.backlogs_at = 0.0
+            seen += claimed.seen
+            if claimed.seen < free:
                 break
-        return begun
+        return seen
+
+    def claim_backlogs(self) -> int:
+        """Begin to send what waited for its endpoint; how many."""
+        free = min(ROWS_AT_ONCE, _places().free)
+        if not free or time.monotonic() < self.backlogs_at:
+            return 0
+        rows, seconds = claim_backlogs(free, self._room)
+        self.backlogs_at = time.monotonic() + seconds
+        self._begin(rows)
+        return len(rows)
+
+    def _room(self, endpoint: str) -> Room:
+        if endpoint not in self._circuits.broken:
+            return Room(_places().room(endpoint))
+        if self._circuits.probe(endpoint):
+            return Room(1)
+        return Room(0, self._circuits.opens_at(endpoint))
+
+    def _begin(self, rows: Iterable[Row]) -> None:
+        for row in rows:
+            self.under_way += 1
+            _places().take(str(row["webhook_id"]))
+            _posts().spawn_n(self._deliver, row)
 
     def _deliver(self, row: Row) -> None:
-        try:
-            outcome = _attempt(row)
-        except Exception:
-            log.exception("delivery_broken", delivery_id=str(row["id"]))
-            outcome = _broken(row)
+        with flask_app().app_context():
+            outcome = attempt(row, _sender())
+        _places().leave(outcome.webhook_id, is_well=outcome.verdict not in UNWELL)
         self.outcomes.put(outcome)
         self.under_way -= 1
+
+    def _look_around(self) -> None:
+        """See what other processes have done to circuits and backlogs."""
+        if time.monotonic() - self._looked_around_at > AROUND_SECONDS:
+            self._circuits.refresh()
+            self.backlogs_at = 0.0
+            self._looked_around_at = time.monotonic()
 
     def record(self) -> None:
         """Write what comes of the attempts, many at a time, until None comes."""
@@ -98,6 +132,21 @@ class _Round:
                         break
                     gathered.append(following)
                 _write(gathered)
+                self._circuits.report(_reports(gathered))
+
+
+def _reports(gathered: Iterable[Attempted]) -> dict[str, Report]:
+    """What the circuits are to know of these attempts."""
+    reports: dict[str, Report] = {}
+    for each in gathered:
+        if each.verdict in ("internal", "proxy"):
+            continue
+        known = reports.get(each.webhook_id, Report(0, 0))
+        failed = each.verdict in UNWELL
+        reports[each.webhook_id] = Report(
+            known.succeeded + (not failed), known.failed + failed, max(known.wait, each.retry_after)
+        )
+    return reports
 
 
 @celery_app.task(name=DELIVERY_TASK, ignore_result=True)
@@ -106,21 +155,7 @@ def deliver_webhooks() -> None:
     with flask_app().app_context():
         this = _Round()
         recorder = eventlet.spawn(this.record)
-        quiet_since = time.monotonic()
-        while not _stopping.is_set():
-            try:
-                begun = this.claim()
-            except DATABASE_AWAY as error:
-                log.warning("claim_postponed", error=str(error).splitlines()[0])
-                begun = 0
-            # Without a place there is no telling whether anything is due.
-            if begun or _posts().free() == 0:
-                quiet_since = time.monotonic()
-            if _bell_rings(DELIVERY_TASK):
-                if time.monotonic() - quiet_since < BUSY_SECONDS:
-                    eventlet.sleep(GATHER_SECONDS)
-            elif time.monotonic() - quiet_since >= LINGER_SECONDS and not _slept_through(DELIVERY_TASK):
-                break
+        _attend(this)
         if _stopping.is_set():
             # The next worker must not be taken for awake.
             _slept_through(DELIVERY_TASK)
@@ -128,6 +163,25 @@ def deliver_webhooks() -> None:
             eventlet.sleep(GATHER_SECONDS)
         this.outcomes.put(None)
         recorder.wait()
+
+
+def _attend(this: _Round) -> None:
+    """Look for work until there is none for a while."""
+    busy_at = time.monotonic()
+    while not _stopping.is_set():
+        begun = 0
+        try:
+            begun = this.claim() + this.claim_backlogs()
+        except DATABASE_AWAY as error:
+            log.warning("claim_postponed", error=str(error).splitlines()[0])
+        # Without a place there is no telling whether anything is due.
+        if begun or _places().free == 0:
+            busy_at = time.monotonic()
+        if _bell_rings(min(max(this.backlogs_at - time.monotonic(), GATHER_SECONDS), LISTEN_SECONDS)):
+            if time.monotonic() - busy_at < BUSY_SECONDS:
+                eventlet.sleep(GATHER_SECONDS)
+        elif time.monotonic() - busy_at >= LINGER_SECONDS and not _slept_through(DELIVERY_TASK):
+            return
 
 
 def _write(gathered: Sequence[Attempted]) -> None:
@@ -148,9 +202,21 @@ def _posts() -> GreenPool:
     return GreenPool(POSTS_AT_ONCE)
 
 
-def _bell_rings(task_name: str) -> bool:
+@cache
+def _places() -> Places:
+    with flask_app().app_context():
+        return Places(POSTS_AT_ONCE, current_settings().webhook_concurrency)
+
+
+@cache
+def _sender() -> Sender:
+    with flask_app().app_context():
+        return Sender(Guard(current_settings().webhook_networks))
+
+
+def _bell_rings(seconds: float) -> bool:
     try:
-        return listen(task_name, LISTEN_SECONDS)
+        return listen(DELIVERY_TASK, seconds)
     except (RedisError, OSError):
         # Without a bell the rows are looked for at this pace.
         eventlet.sleep(LISTEN_SECONDS)
@@ -170,74 +236,3 @@ def send_email() -> None:
     with flask_app().app_context():
         while send_due_messages() or _slept_through("tasks.delivery.send_email"):
             continue
-
-
-def _broken(row: Row) -> Attempted:
-    """What could not even be tried, for a key that is gone or a fault of ours: tried again, and in the end failed."""
-    record = {"error_class": "internal_error", "timings": {}}
-    if row["attempts"] >= len(SCHEDULE):
-        return _outcome(row, "failed", record=record)
-    return _outcome(row, "pending", delay=SCHEDULE[row["attempts"]], record=record)
-
-
-def _flat(data: dict[str, Any]) -> dict[str, Any]:
-    """The body that S0's receivers know, where progress is a number."""
-    progress = data.get("progress")
-    return data if progress is None else {**data, "progress": progress["percentage"]}
-
-
-def _attempt(row: Row) -> Attempted:
-    if not row["active"]:
-        return _outcome(row, "skipped")
-    payload = json.loads(row["payload"])
-    document = _flat(payload["data"]) if row["payload_format"] == "flat" else payload
-    body = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
-    headers = sign([_secret(bytes(row["secret"]))], str(row["id"]), int(time.time()), body)
-    answer = _sender().send(OutboundRequest(row["url"], body, {"Content-Type": "application/json", **headers}))
-    verdict = classify(answer)
-    delay = next_delay(row["attempts"], answer, SCHEDULE, random.Random())
-    record = {
-        "status_code": answer.status,
-        "error_class": answer.error_class,
-        "resolved_address": answer.address,
-        "response_headers": answer.headers,
-        "response_body": answer.body,
-        "timings": {name: None if ms is None else round(ms, 3) for name, ms in answer.timings._asdict().items()},
-    }
-    if verdict == "success":
-        return _outcome(row, "delivered", record=record)
-    log.info("delivery_failed", delivery_id=str(row["id"]), status=answer.status, error_class=answer.error_class)
-    if delay is None:
-        return _outcome(row, "failed", record=record, disables=verdict == "gone")
-    return _outcome(row, "pending", delay=delay, record=record)
-
-
-def _outcome(
-    row: Row,
-    status: str,
-    *,
-    delay: float | None = None,
-    disables: bool = False,
-    record: dict[str, Any] | None = None,
-) -> Attempted:
-    return Attempted(
-        delivery_id=str(row["id"]),
-        webhook_id=str(row["webhook_id"]),
-        attempt=row["attempts"],
-        status=status,
-        next_attempt_at=None if delay is None else utcnow() + timedelta(seconds=delay),
-        disables=disables,
-        record=record,
-    )
-
-
-@cache
-def _sender() -> Sender:
-    with flask_app().app_context():
-        return Sender(Guard(current_settings().webhook_networks))
-
-
-@lru_cache(maxsize=4096)
-def _secret(encrypted: bytes) -> str:
-    with flask_app().app_context():
-        return decrypt(encrypted)

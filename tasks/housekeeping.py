@@ -19,6 +19,7 @@ from service.queues.dispatch import jobs_are_held
 from service.queues.statistics import measure
 from service.realtime import untold
 from service.schedules.firing import run_due
+from service.webhooks.backlog import free_stranded_backlogs
 from service.webhooks.outbox import deliveries_are_due
 from service.workflows.actions import finish_ended_workflows
 from tasks.application import flask_app
@@ -110,6 +111,7 @@ def settle_untold() -> None:
 @tick
 def wake_deliveries() -> None:
     """Wake the delivery tasks for rows that are due: retries, and what a lost wake-up left."""
+    free_stranded_backlogs()
     if deliveries_are_due():
         wake(deliver_webhooks.name)
     if messages_are_due():

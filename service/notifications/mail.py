@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from service.notifications.channel_messages import DueMessage
 
 PASSWORD_RESET = "password_reset"  # noqa: S105 - the name of a template
+NOTICE = "notice"
 
 # For each exchange with the mail server.
 TIMEOUT_SECONDS = 10.0
@@ -80,7 +81,14 @@ If it was not you, there is nothing to do: your password stays as it is.
     return "Set a new password", text
 
 
-TEMPLATES: Mapping[str, Callable[[User, Mapping[str, Any]], tuple[str, str]]] = {PASSWORD_RESET: _password_reset}
+def _notice(user: User, data: Mapping[str, Any]) -> tuple[str, str]:
+    return data["subject"], f"Hello {user.username},\n\n{data['text']}\n\n{current_settings().public_url}\n"
+
+
+TEMPLATES: Mapping[str, Callable[[User, Mapping[str, Any]], tuple[str, str]]] = {
+    PASSWORD_RESET: _password_reset,
+    NOTICE: _notice,
+}
 
 
 def deliver(mail: EmailMessage) -> str:

@@ -28,13 +28,16 @@ from service.events import (
     NotificationRead,
     NotificationUnread,
     Plan,
+    WebhookDisabled,
+    WebhookFailing,
     plan_with,
     subscribe,
 )
 from service.jobs.registry import all_job_types
 from service.jobs.representation import job_json
 from service.jobs.states import QUEUED
-from service.notifier.channels.base import channels
+from service.notifier.announcements import on_webhook_events
+from service.notifier.channels.base import follow_ups, plans
 from service.notifier.rules import CATEGORY, JOB_STATUS, RULES
 from service.queue import DISPATCH_TASK
 from service.realtime import untold
@@ -56,6 +59,7 @@ def connect_notifier() -> None:
     )
     plan_with(plan)
     subscribe(on_progress, JobProgressed)
+    subscribe(on_webhook_events, WebhookFailing, WebhookDisabled)
     subscribe(on_notification_events, NotificationRead, NotificationUnread, NotificationDeleted)
 
 
@@ -73,8 +77,7 @@ def plan(event_type: type[JobEvent]) -> Plan:
             jsonb_build_object('jobId', job.id, 'jobType', job.type) AS data,
             '{rule.webhook}' AS webhook, {rule.webhook_data} AS webhook_data
         FROM job)"""
-    statements = {name: sql for channel in channels().values() for name, sql in channel.PLAN.items()}
-    statements["untold"] = untold.PLAN
+    statements = {**plans(), "untold": untold.PLAN}
     parts = [f"{name} AS ({sql})" for name, sql in statements.items()]
     # Only the rule of new jobs asks which types tell that they were queued.
     parameters = _telling_types if event_type is JobCreated else dict
@@ -95,8 +98,8 @@ def on_job_events(events: Sequence[JobEvent]) -> None:
         told = [entry for event in events for entry in _held.pop(str(event.job["id"]), ())] + entries
         # Here, because it then travels with the news instead of on its own.
         wakes: list[str] = [DISPATCH_TASK] if any(_is_held(event.job) for event in events) else []
-        for channel in channels().values() if type(events[0]) in RULES else ():
-            follow_up = channel.after_commit(planned)
+        if type(events[0]) in RULES:
+            follow_up = follow_ups(planned)
             told.extend(follow_up.entries)
             wakes.extend(follow_up.wakes)
         append(told, wakes, untold.by_user(planned["untold"]))

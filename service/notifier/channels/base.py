@@ -44,3 +44,17 @@ def channels() -> Mapping[str, Channel]:
         for module in pkgutil.iter_modules(room.__path__)
         if module.name != "base"
     }
+
+
+def plans() -> dict[str, str]:
+    """The statements of all channels by their names."""
+    return {name: sql for channel in channels().values() for name, sql in channel.PLAN.items()}
+
+
+def follow_ups(planned: Planned) -> FollowUp:
+    """What follows, by all channels, now that the rows stand."""
+    each = [channel.after_commit(planned) for channel in channels().values()]
+    return FollowUp(
+        [entry for follow_up in each for entry in follow_up.entries],
+        [wake for follow_up in each for wake in follow_up.wakes],
+    )

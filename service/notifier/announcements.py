@@ -1,0 +1,106 @@
+"""What the platform itself has to tell a user: by every channel the user wants, and by e-mail in any case."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from service.clock import utcnow
+from service.database import after_commit, fetch_all, transaction
+from service.events import WebhookDisabled, WebhookEvent
+from service.ids import new_id
+from service.notifications.channel_messages import EMAIL, queue_message
+from service.notifications.mail import NOTICE
+from service.notifier.channels.base import follow_ups, plans
+from service.realtime import untold
+from service.realtime.log import append
+from service.webhooks.outbox import DISABLES_AT
+
+# The type of preference that such news fall under (S1, default preferences).
+SYSTEM = "system"
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """News for one user; `type` is the notification's."""
+
+    organization_id: UUID
+    user_id: UUID
+    type: str
+    title: str
+    message: str
+    data: Mapping[str, Any]
+
+
+def announce(announcement: Announcement) -> None:
+    """Plan the news in the present transaction, and push them once they stand."""
+    with transaction():
+        planned = _plan(announcement)
+        mail = {"subject": announcement.title, "text": announcement.message}
+        queue_message(announcement.user_id, EMAIL, NOTICE, mail)
+
+        def push() -> None:
+            follow_up = follow_ups(planned)
+            append(follow_up.entries, follow_up.wakes, untold.by_user(planned["untold"]))
+
+        after_commit(push)
+
+
+# The event that all channels plan for, and in place of a job whom it is about.
+_EVENT = f"""
+event AS (
+    SELECT %(id)s::uuid AS id, %(now)s::timestamptz AS at, %(organization_id)s::uuid AS organization_id,
+        %(user_id)s::uuid AS user_id, NULL::uuid AS job_id, NULL::text AS job_name, '{SYSTEM}' AS preference,
+        %(type)s AS notification, true AS tells_inbox, '{SYSTEM}' AS category, %(title)s AS title,
+        %(message)s AS message, %(data)s::jsonb AS data, NULL::text AS webhook, NULL::jsonb AS webhook_data),
+job AS (SELECT user_id FROM event)
+"""
+
+
+def _plan(announcement: Announcement) -> dict[str, list[dict[str, Any]]]:
+    statements = {**plans(), "untold": untold.PLAN}
+    parts = ", ".join(f"{name} AS ({sql})" for name, sql in statements.items())
+    results = ", ".join(f"(SELECT coalesce(json_agg({name}), '[]') FROM {name})::text AS {name}" for name in statements)
+    rows = fetch_all(
+        f"WITH {_EVENT}, {parts} SELECT {results}",
+        {
+            "id": str(new_id()),
+            "now": utcnow(),
+            "organization_id": str(announcement.organization_id),
+            "user_id": str(announcement.user_id),
+            "type": announcement.type,
+            "title": announcement.title,
+            "message": announcement.message,
+            "data": json.dumps(announcement.data),
+        },
+    )
+    return {name: json.loads(rows[0][name]) for name in statements}
+
+
+def on_webhook_events(events: Sequence[WebhookEvent]) -> None:
+    """Tell the owners of endpoints that are in trouble."""
+    for event in events:
+        announce(_of_webhook(event))
+
+
+def _of_webhook(event: WebhookEvent) -> Announcement:
+    webhook = event.webhook
+    url = webhook["url"]
+    if not isinstance(event, WebhookDisabled):
+        type_, title = "webhook_failing", "A webhook keeps failing"
+        message = (
+            f"The last {webhook['failures']} attempts to reach {url} have failed. After {DISABLES_AT} in a row, or "
+            "after five days, the endpoint is switched off."
+        )
+    else:
+        type_, title = "webhook_disabled", "A webhook was switched off"
+        cause = "answered 410 Gone" if webhook["disabled_reason"] == "gone" else "has failed for too long"
+        message = (
+            f"{url} {cause}, so nothing more is sent to it. What it misses is kept and can be recovered once the "
+            "endpoint is switched on again."
+        )
+    data = {"webhookId": str(webhook["id"]), "url": url, "failures": webhook["failures"]}
+    return Announcement(webhook["organization_id"], webhook["user_id"], type_, title, message, data)

@@ -25,6 +25,7 @@ from service.webhooks.circuits import Circuits, Report
 from service.webhooks.guard import Guard
 from service.webhooks.outbox import Attempted, claim_due, record_attempts
 from service.webhooks.places import Places
+from service.webhooks.proxy import Proxy
 from service.webhooks.sender import Sender
 from tasks.application import flask_app
 from tasks.lease import DATABASE_AWAY, until_written
@@ -211,7 +212,9 @@ def _places() -> Places:
 @cache
 def _sender() -> Sender:
     with flask_app().app_context():
-        return Sender(Guard(current_settings().webhook_networks))
+        settings = current_settings()
+        proxy = None if settings.webhook_proxy_url is None else Proxy(settings.webhook_proxy_url)
+        return Sender(Guard(settings.webhook_networks), proxy=proxy)
 
 
 def _bell_rings(seconds: float) -> bool:

@@ -92,6 +92,7 @@ def _outcome(row: Row, answer: SendOutcome, record: Mapping[str, Any]) -> Attemp
         return _attempted(row, "delivered", verdict, record)
     log.info("delivery_failed", delivery_id=str(row["id"]), status=answer.status, error_class=answer.error_class)
     if verdict == "proxy":
+        log.warning("proxy_failed", error=answer.error)
         return _attempted(row, "pending", verdict, record, delay=proxy_delay(row["free_attempts"], _random))
     settings = current_settings()
     counted = row["attempts"] - row["free_attempts"]

@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from time import monotonic
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 from urllib.parse import quote, urlsplit
 
 import idna
@@ -22,6 +22,9 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 #: From a host name and a port to the texts of its addresses, in the order to try them; raises OSError.
 Resolver = Callable[[str, int], Sequence[str]]
+Way = TypeVar("Way")
+#: From a checked address, a port and a deadline (monotonic) to a way there; raises OSError.
+Dial = Callable[[IPAddress, int, float], Way]
 
 MAX_URL_LENGTH = 2048
 #: A name with more addresses than this is tried at the first ones only (all of them are judged).
@@ -121,10 +124,10 @@ class Target(NamedTuple):
         return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
 
-class Pinned(NamedTuple):
-    """A connected socket, the address it is connected to and when (monotonic) that was known."""
+class Pinned(NamedTuple, Generic[Way]):
+    """A way to an address, the address, and when (monotonic) that was known."""
 
-    socket: socket.socket
+    way: Way
     address: str
     resolved_at: float
 
@@ -193,12 +196,15 @@ def _host(text: str) -> str:
 
 def system_resolver(host: str, port: int) -> list[str]:
     """Ask the system's resolver; under eventlet's patching this yields to other green threads."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError:
+        raise socket.gaierror(socket.EAI_NONAME, "no name that can be asked for") from None
     return [str(sockaddr[0]) for *_, sockaddr in found]
 
 
 class Guard:
-    """Judge and connect addresses by one policy.
+    """Judge addresses by one policy, and let nothing be dialled that was not judged.
 
     ``allowed_networks``: networks that may be reached although they are special, as the operator set them;
     an address is compared as it is written, so allowing 10.0.0.0/8 does not allow ``::ffff:10.0.0.1``.
@@ -248,24 +254,25 @@ class Guard:
             self.check_address(address)
         return addresses
 
-    def connect(self, target: Target, deadline: float) -> Pinned:
-        """Open a TCP connection to a checked address of the target.
+    def connect(self, target: Target, deadline: float, dial: Dial[Way]) -> Pinned[Way]:
+        """Dial the checked addresses of the target until there is a way to one.
 
-        The addresses are tried in order, each with an equal share of the time left to ``deadline``
-        (monotonic). Raises what `resolve` raises, and the last OSError or TimeoutError of connecting.
+        They are tried in order, each with an equal share of the time left to ``deadline`` (monotonic).
+        Raises what `resolve` raises, and the OSError of the last address that was dialled.
         """
         addresses = self.resolve(target, deadline)[:MAX_ADDRESSES_TRIED]
         resolved_at = monotonic()
-        for tried, address in enumerate(addresses, start=1):
-            share = (deadline - monotonic()) / (len(addresses) - tried + 1)
+        failure: OSError = TimeoutError("timed out")
+        for tried, address in enumerate(addresses):
+            now = monotonic()
+            share = (deadline - now) / (len(addresses) - tried)
             if share <= 0:
                 break
             try:
-                return Pinned(_connect(address, target.port, share), str(address), resolved_at)
-            except OSError:
-                if tried == len(addresses):
-                    raise
-        raise TimeoutError("timed out")
+                return Pinned(dial(address, target.port, now + share), str(address), resolved_at)
+            except OSError as error:
+                failure = error
+        raise failure
 
 
 def _as_address(host: str) -> IPAddress | None:
@@ -280,20 +287,6 @@ def _refusal(address: IPAddress) -> str | None:
         return next((word for network, word in _REFUSED_V4 if address in network), None)
     named = next((word for network, word in _REFUSED_V6 if address in network), None)
     return named or (None if address in _GLOBAL_V6 else "reserved")
-
-
-def _connect(address: IPAddress, port: int, timeout: float) -> socket.socket:
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    connection = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        connection.settimeout(timeout)
-        # A number, never a name: there is nothing left to resolve.
-        connection.connect((str(address), port))
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
 
 
 def _within(ask: Callable[[], Sequence[str]], deadline: float) -> Sequence[str]:

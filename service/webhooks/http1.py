@@ -10,14 +10,15 @@ from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from service.webhooks.guard import Target
-from service.webhooks.wire import CHUNK, ClosedError, Wire
+from service.webhooks.wire import CHUNK, ClosedError, ProtocolError, Wire
 
 USER_AGENT = "Carillon-Webhooks/1.0"
-#: Bytes of a response's status line and headers, and the number of informational (1xx) ones before it.
+#: Bytes and lines of a response's status and headers, and the number of informational (1xx) ones before it.
 HEAD_LIMIT = 32 * 1024
+LINE_LIMIT = 256
 INFORMATIONAL_LIMIT = 5
 #: Seconds; the longest Retry-After that is reported.
 RETRY_AFTER_LIMIT = 3600.0
@@ -29,12 +30,14 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _OWN_HEADERS = frozenset(
     {
+        "accept",
         "accept-encoding",
         "connection",
         "content-length",
         "cookie",
         "expect",
         "host",
+        "keep-alive",
         "te",
         "trailer",
         "transfer-encoding",
@@ -42,10 +45,8 @@ _OWN_HEADERS = frozenset(
         "user-agent",
     }
 )
-
-
-class ProtocolError(Exception):
-    """What the receiver says is not HTTP/1.1."""
+# What describes the body, what signs it, and what is between us and a proxy.
+_RESERVED_PREFIXES = ("content-", "webhook-", "proxy-")
 
 
 class Answer(Protocol):
@@ -75,6 +76,25 @@ def _may_send(name: str) -> bool:
     return _TOKEN.fullmatch(name) is not None and name.lower() not in _OWN_HEADERS
 
 
+def is_reserved_header(name: str) -> bool:
+    """Whether an endpoint may not have its own value for this header: it is set here, or says what is sent how."""
+    lowered = name.lower()
+    return lowered in _OWN_HEADERS or lowered.startswith(_RESERVED_PREFIXES)
+
+
+class Head(NamedTuple):
+    """The beginning of an answer.
+
+    ``version``: 0 or 1, of HTTP/1. ``fields``: names in lower case. ``is_clear``: no line of it can be read in
+    two ways, as by two servers on the way that then disagree where the answer ends.
+    """
+
+    version: int
+    status: int
+    fields: dict[str, str]
+    is_clear: bool
+
+
 class Reader:
     """Bytes of a response as they come; ``buffer`` holds what is read and not yet taken."""
 
@@ -83,6 +103,7 @@ class Reader:
         self.buffer = bytearray()
 
     def fill(self) -> None:
+        """Read on; raises ClosedError at the end."""
         data = self._wire.receive(CHUNK)
         if not data:
             raise ClosedError("closed in the middle of the answer")
@@ -131,50 +152,58 @@ def read_response(reader: Reader, answer: Answer, limit: int) -> bool:
 
     True when it was read to its end and the connection can be used again.
     """
-    for _ in range(INFORMATIONAL_LIMIT + 1):
-        if not reader.buffer:
-            reader.fill()
-        version, status, fields = _parse_head(reader.head())
-        if status >= 200:
-            break
-        if status == 101:
-            raise ProtocolError("an upgrade was not asked for")
-    else:
-        raise ProtocolError("too many informational answers")
-    answer.status = status
-    answer.fields = fields
-    length = _content_length(fields)
+    head = read_head(reader)
+    answer.status = head.status
+    answer.fields = head.fields
+    length = _content_length(head.fields)
     try:
         complete = _read_body(reader, answer, length, limit)
     except (ClosedError, ProtocolError, ConnectionError, ssl.SSLError):
         # The status was the answer; a body cut short does not take it back.
         return False
-    tokens = fields.get("connection", "").lower()
-    kept = "close" not in tokens if version == 1 else "keep-alive" in tokens
+    tokens = head.fields.get("connection", "").lower()
+    kept = "close" not in tokens if head.version == 1 else "keep-alive" in tokens
     # Bytes that follow the answer were not asked for: the next request would take them for its own.
-    return complete and kept and not reader.buffer
+    return complete and kept and head.is_clear and not reader.buffer
 
 
-def _parse_head(head: str) -> tuple[int, int, dict[str, str]]:
-    lines = head.split("\n")
-    start = _STATUS_LINE.fullmatch(lines[0].rstrip("\r"))
+def read_head(reader: Reader) -> Head:
+    """Read up to the body of the final answer; raises ProtocolError, and ClosedError at an early end."""
+    for _ in range(INFORMATIONAL_LIMIT + 1):
+        if not reader.buffer:
+            reader.fill()
+        head = _parse_head(reader.head())
+        if head.status >= 200:
+            return head
+        if head.status == 101:
+            raise ProtocolError("an upgrade was not asked for")
+    raise ProtocolError("too many informational answers")
+
+
+def _parse_head(head: str) -> Head:
+    first, *lines = [line.removesuffix("\r") for line in head.split("\n")]
+    start = _STATUS_LINE.fullmatch(first)
     if start is None or "\0" in head:
         raise ProtocolError("the answer is not HTTP/1")
+    if len(lines) > LINE_LIMIT:
+        raise ProtocolError("the headers are too many")
     fields: dict[str, str] = {}
-    for line in lines[1:]:
+    is_clear = True
+    for line in lines:
         name, colon, value = line.partition(":")
-        if not colon or _TOKEN.fullmatch(name) is None:
-            continue  # folded or broken: nothing that matters here is ever so written
-        name, value = name.lower(), value.strip()
+        if not colon or _TOKEN.fullmatch(name) is None or "\r" in value:
+            is_clear = False  # folded or broken: nothing that matters here is ever so written
+            continue
+        name, value = name.lower(), value.strip(" \t")
         fields[name] = f"{fields[name]}, {value}" if name in fields else value
-    return int(start[1]), int(start[2]), fields
+    return Head(int(start[1]), int(start[2]), fields, is_clear)
 
 
 def _content_length(fields: dict[str, str]) -> int | None:
     text = fields.get("content-length")
     if text is None or "transfer-encoding" in fields:
         return None
-    values = {value.strip() for value in text.split(",")}
+    values = {value.strip(" \t") for value in text.split(",")}
     value = values.pop()
     if values or not value.isascii() or not value.isdigit() or len(value) > 18:
         raise ProtocolError("bad Content-Length")
@@ -190,7 +219,7 @@ def _read_body(reader: Reader, answer: Answer, length: int | None, limit: int) -
         reader.move(min(length, limit), body)
         return length <= limit
     coding = answer.fields.get("transfer-encoding", "").lower()
-    if coding.endswith("chunked"):
+    if coding.rpartition(",")[2].strip(" \t") == "chunked":
         # Both framings at once is how requests are smuggled: read, but not trusted with another request.
         return _read_chunks(reader, body, limit) and "content-length" not in answer.fields
     reader.move(limit, body)

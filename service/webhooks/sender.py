@@ -15,14 +15,16 @@ from typing import NamedTuple
 from certifi import where as trusted_certificates
 
 from service.webhooks.guard import BlockedAddress, Guard, Target, UnsafeURL, check_url
-from service.webhooks.http1 import ProtocolError, Reader, parse_retry_after, read_response, request_bytes
-from service.webhooks.wire import ClosedError, Connection, IdleConnections, TLSWire, Wire
+from service.webhooks.http1 import Reader, parse_retry_after, read_response, request_bytes
+from service.webhooks.proxy import Proxy, ProxyError
+from service.webhooks.wire import ClosedError, Connection, IdleConnections, ProtocolError, open_wire, secure_wire
 
 #: What of the response headers is kept: how many, and characters of each value.
 HEADERS_KEPT = 40
 HEADER_VALUE_KEPT = 256
 
 _ERROR_CLASSES: tuple[tuple[type[OSError], str], ...] = (
+    (ProxyError, "proxy"),
     (gaierror, "dns"),
     (ssl.SSLError, "tls"),
     (ConnectionRefusedError, "connection_refused"),
@@ -66,9 +68,10 @@ class SendOutcome(NamedTuple):
 
     ``status``: the receiver's answer, None when there was none. ``error_class``: None or a stable word:
     timeout, connect_timeout, connection_refused, connection_reset, unreachable, dns, tls, blocked_address,
-    protocol; timeout may come with a status, when the body did not end in time. ``error``: detail for the
-    record. ``headers``: names in lower case, bounded, without cookies. ``body``: the first 4 KiB as text.
-    ``address``: that was connected to. ``retry_after``: seconds, at most an hour.
+    protocol, and proxy for a fault of our own proxy, which says nothing of the receiver; timeout may come with
+    a status, when the body did not end in time. ``error``: detail for the record. ``headers``: names in lower
+    case, bounded, without cookies. ``body``: the first 4 KiB as text. ``address``: that was connected to, by
+    the proxy if there is one. ``retry_after``: seconds, at most an hour.
     """
 
     status: int | None
@@ -86,8 +89,8 @@ class Sender:
     """Posts webhooks over kept connections; safe for threads and for green threads.
 
     Make one for a process, so that its connections are shared. ``tls``: a context other than the default,
-    which trusts the public authorities that ``requests`` trusts; ``max_idle``: connections kept in all.
-    The environment (proxies, .netrc) is not read and cookies are not kept.
+    which trusts the public authorities that ``requests`` trusts; ``max_idle``: connections kept in all;
+    ``proxy``: by which everything leaves. The environment (proxies, .netrc) is not read and cookies are not kept.
     """
 
     def __init__(
@@ -96,11 +99,13 @@ class Sender:
         limits: Limits | None = None,
         tls: ssl.SSLContext | None = None,
         max_idle: int = 512,
+        proxy: Proxy | None = None,
     ) -> None:
         self._guard = guard
         self._limits = limits or Limits()
         self._tls = tls
         self._idle = IdleConnections(max_idle)
+        self._dial = open_wire if proxy is None else proxy.open_wire
 
     def send(self, request: OutboundRequest) -> SendOutcome:
         """Post once; redirects are not followed.
@@ -145,18 +150,15 @@ class Sender:
         attempt.opening = True
         started = monotonic()
         deadline = min(started + self._limits.connect, attempt.deadline)
-        pinned = self._guard.connect(target, deadline)
+        pinned = self._guard.connect(target, deadline, self._dial)
         connected = monotonic()
         attempt.address = pinned.address
         attempt.dns = pinned.resolved_at - started
         attempt.connect = connected - pinned.resolved_at
-        wire = Wire(pinned.socket, deadline)
+        wire = pinned.way
         if target.scheme == "https":
-            try:
-                wire = TLSWire(wire, self._tls_context(), target.host.rstrip("."))
-            except BaseException:
-                wire.close()
-                raise
+            wire.renew(deadline)
+            wire = secure_wire(wire, self._tls_context(), target.host.rstrip("."))
             attempt.tls = monotonic() - connected
         attempt.opening = False
         return Connection(target[:3], wire, pinned.address, connected)
@@ -169,7 +171,7 @@ class Sender:
 
     def _converse(self, connection: Connection, payload: bytes, attempt: "_Attempt") -> None:
         wire = connection.wire
-        wire.deadline = attempt.deadline
+        wire.renew(attempt.deadline)
         attempt.address = connection.address
         sent_at = monotonic()
         clean = False

@@ -122,7 +122,7 @@ def receive() -> Iterator[Callable[..., Receiver]]:
 
 @dataclass
 class Authority:
-    """A certificate for hooks.example.com that only `trusting` contexts accept."""
+    """A certificate for hooks.example.com and localhost that only `trusting` contexts accept."""
 
     certificate: Path
     key: Path
@@ -150,7 +150,9 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(hours=1))
         .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("hooks.example.com")]), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.DNSName("hooks.example.com"), x509.DNSName("localhost")]), critical=False
+        )
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )

@@ -1,8 +1,10 @@
 """What receivers do with a request, well or badly, and the POST that meets it."""
 
+import select
 import socket
 import time
 from collections.abc import Callable
+from typing import Any
 
 from service.webhooks.sender import OutboundRequest, Sender, SendOutcome
 
@@ -45,6 +47,21 @@ def drip(before: bytes, byte: bytes) -> Callable[..., bool]:
             time.sleep(0.02)
 
     return script
+
+
+def tunnel(connection: socket.socket, received: Any) -> bool:
+    """A script of a proxy: connects to where it is asked to and carries bytes both ways until one side ends."""
+    host, _, port = received.start.split(" ")[1].rpartition(":")
+    with socket.create_connection((host.strip("[]"), int(port))) as onward:
+        connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        other = {connection: onward, onward: connection}
+        while True:
+            ready = [end for end in other if getattr(end, "pending", int)()]
+            for end in ready or select.select(list(other), [], [])[0]:
+                data = end.recv(65536)
+                if not data:
+                    return False
+                other[end].sendall(data)
 
 
 def hang(connection: socket.socket, received: object) -> bool:

@@ -7,7 +7,15 @@ import time
 
 import pytest
 
-from service.webhooks.guard import MAX_URL_LENGTH, BlockedAddress, Guard, UnsafeURL, check_url
+from service.webhooks.guard import (
+    MAX_URL_LENGTH,
+    BlockedAddress,
+    Guard,
+    IPAddress,
+    UnsafeURL,
+    check_url,
+    system_resolver,
+)
 
 REFUSED = {
     "0.0.0.0": "unspecified",
@@ -111,6 +119,63 @@ def test_nothing_that_python_calls_special_passes() -> None:
                 Guard().check_address(network[-1])
 
 
+# Every block of IANA's special-purpose registries, globally reachable or not, and multicast.
+SPECIAL = [
+    ipaddress.ip_network(block)
+    for block in (
+        *("0.0.0.0/8", "0.0.0.0/32", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
+        *("192.0.0.0/24", "192.0.0.0/29", "192.0.0.8/32", "192.0.0.9/32", "192.0.0.10/32", "192.0.0.170/32"),
+        *("192.0.0.171/32", "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.88.99.2/32"),
+        *("192.168.0.0/16", "192.175.48.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4"),
+        *("240.0.0.0/4", "255.255.255.255/32"),
+        *("::1/128", "::/128", "::ffff:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "100:0:0:1::/64"),
+        *("2001::/23", "2001::/32", "2001:1::1/128", "2001:1::2/128", "2001:1::3/128", "2001:2::/48", "2001:3::/32"),
+        *("2001:4:112::/48", "2001:10::/28", "2001:20::/28", "2001:30::/28", "2001:db8::/32", "2002::/16"),
+        *("2620:4f:8000::/48", "3fff::/20", "5f00::/16", "fc00::/7", "fe80::/10", "ff00::/8"),
+    )
+]
+
+
+def is_allowed(address: IPAddress) -> bool:
+    try:
+        Guard().check_address(address)
+    except BlockedAddress:
+        return False
+    return True
+
+
+def test_every_special_range_is_refused_to_its_ends_and_not_beyond() -> None:
+    unicast_v6 = ipaddress.IPv6Network("2000::/3")
+    for network in SPECIAL:
+        assert not is_allowed(network[0]), network
+        assert not is_allowed(network[-1]), network
+        for number in (int(network[0]) - 1, int(network[-1]) + 1):
+            if 0 <= number < 2**network.max_prefixlen:
+                neighbour = type(network[0])(number)
+                is_unicast = neighbour.version == 4 or neighbour in unicast_v6
+                is_special = any(neighbour in other for other in SPECIAL)
+                assert is_allowed(neighbour) is (is_unicast and not is_special), neighbour
+
+
+def test_no_form_of_ipv6_that_carries_ipv4_passes() -> None:
+    """Whatever it carries: who unpacks it stands elsewhere and obeys other rules."""
+    for address in ("127.0.0.1", "10.0.0.1", "169.254.169.254", "192.168.0.1", "0.0.0.0", "8.8.8.8"):
+        inner = int(ipaddress.IPv4Address(address))
+        forms = {
+            "compatible": inner,
+            "mapped": 0xFFFF << 32 | inner,
+            "translated": 0xFFFF << 48 | inner,
+            "nat64": 0x64FF9B << 96 | inner,
+            "local nat64": 0x64FF9B0001 << 80 | inner,
+            "6to4": 0x2002 << 112 | inner << 80 | 1,
+            "teredo server": 0x20010000 << 96 | inner << 64,
+            "teredo client": 0x20010000 << 96 | inner ^ 0xFFFFFFFF,
+            "isatap": 0xFE80 << 112 | 0x5EFE << 32 | inner,
+        }
+        for form, number in forms.items():
+            assert not is_allowed(ipaddress.IPv6Address(number)), (form, address)
+
+
 def test_an_allowed_network_lets_its_addresses_through_and_no_other_spelling_of_them() -> None:
     guard = Guard([ipaddress.ip_network("10.1.0.0/16"), ipaddress.ip_network("fd00::/8")])
     guard.check_address(ipaddress.ip_address("10.1.2.3"))
@@ -162,6 +227,14 @@ def test_urls_that_pass(url: str, host: str, port: int, path: str) -> None:
         ("https://[::1/", "host"),
         ("https://[fe80::1%25eth0]/", "host"),
         ("https://[127.0.0.1]/", "host"),
+        ("https://[fe80::1%eth0]/", "host"),
+        ("https://[::1]@example.com/", "userinfo"),
+        ("https://example.com:80@127.0.0.1:80/", "userinfo"),
+        ("https://@127.0.0.1/", "userinfo"),
+        ("https://127.0.0.1%2eexample.com/", "host"),
+        ("https://127.0.0.1%00.example.com/", "host"),
+        ("https://example.com,127.0.0.1/", "host"),
+        ("https://[::1].example.com/", "host"),
         ("https://example.com:0/", "port"),
         ("https://example.com:65536/", "port"),
         ("https://example.com:-1/", "host"),
@@ -186,6 +259,12 @@ def test_urls_that_pass(url: str, host: str, port: int, path: str) -> None:
         ("http://0177.0.0.1/", "numeric_host"),
         ("http://0x7f.0.0.1/", "numeric_host"),
         ("http://127.0.0.1./", "numeric_host"),
+        ("http://127.0.0.1../", "host"),
+        ("http://0/", "numeric_host"),
+        ("http://0x/", "numeric_host"),
+        ("http://00000000177.0.0.1/", "numeric_host"),
+        ("http://1.0x7f000001/", "numeric_host"),
+        ("http://4294967297/", "numeric_host"),
         ("http://127.0.0.0x1/", "numeric_host"),
         ("http://256.1.1.1/", "numeric_host"),
         ("http://example.0x/", "numeric_host"),
@@ -218,6 +297,22 @@ def test_one_bad_address_among_good_ones_refuses_the_name() -> None:
     assert caught.value.address == "10.0.0.1"
 
 
+def dial(address: IPAddress, port: int, deadline: float) -> socket.socket:
+    return socket.create_connection((str(address), port), deadline - time.monotonic())
+
+
+@pytest.mark.parametrize(
+    "answer", ["fe80::1%1", "::1%lo", "fd00:ec2::254", "::ffff:169.254.169.254", "64:ff9b::7f00:1"]
+)
+def test_what_a_resolver_may_say_of_an_inner_address_is_refused(answer: str) -> None:
+    def no_dial(address: IPAddress, port: int, deadline: float) -> None:
+        raise AssertionError("dialled")
+
+    guard = Guard(resolver=lambda host, port: ["2606:4700:4700::1111", answer])
+    with pytest.raises(BlockedAddress):
+        guard.connect(check_url("http://inner.example/"), time.monotonic() + 1, no_dial)
+
+
 def test_a_name_that_changes_its_answer_gains_nothing() -> None:
     """DNS rebinding: the first answer is judged and used; there is no second question."""
     with socket.create_server(("127.0.0.1", 0)) as allowed, socket.create_server(("127.0.0.2", 0)) as victim:
@@ -231,13 +326,13 @@ def test_a_name_that_changes_its_answer_gains_nothing() -> None:
 
         guard = Guard([ipaddress.ip_network("127.0.0.1/32")], resolver)
         target = check_url(f"http://rebinding.example:{port}/")
-        pinned = guard.connect(target, time.monotonic() + 2)
-        with pinned.socket:
+        pinned = guard.connect(target, time.monotonic() + 2, dial)
+        with pinned.way:
             assert asked == ["rebinding.example"]
             assert pinned.address == "127.0.0.1"
-            assert pinned.socket.getpeername()[0] == "127.0.0.1"
+            assert pinned.way.getpeername()[0] == "127.0.0.1"
         with pytest.raises(BlockedAddress):
-            guard.connect(target, time.monotonic() + 2)
+            guard.connect(target, time.monotonic() + 2, dial)
         victim.settimeout(0)
         with pytest.raises(BlockingIOError):
             victim.accept()
@@ -255,9 +350,26 @@ def test_the_second_address_is_tried_when_the_first_refuses() -> None:
     with socket.create_server(("127.0.0.2", 0)) as listener:
         guard = Guard([ipaddress.ip_network("127.0.0.0/8")], lambda host, port: ["127.0.0.1", "127.0.0.2"])
         target = check_url(f"http://two.example:{listener.getsockname()[1]}/")
-        pinned = guard.connect(target, time.monotonic() + 2)
-        pinned.socket.close()
+        pinned = guard.connect(target, time.monotonic() + 2, dial)
+        pinned.way.close()
         assert pinned.address == "127.0.0.2"
+
+
+def test_an_address_that_does_not_answer_leaves_time_for_the_next() -> None:
+    given: list[float] = []
+
+    def slow(address: IPAddress, port: int, deadline: float) -> str:
+        given.append(deadline)
+        if len(given) < 3:
+            time.sleep(max(0.0, deadline - time.monotonic()))
+            raise TimeoutError
+        return "reached"
+
+    began = time.monotonic()
+    guard = Guard(resolver=lambda host, port: ["1.1.1.1", "8.8.8.8", "9.9.9.9"])
+    pinned = guard.connect(check_url("http://three.example/"), began + 0.3, slow)
+    assert (pinned.way, pinned.address) == ("reached", "9.9.9.9")
+    assert [round(deadline - began, 1) for deadline in given] == [0.1, 0.2, 0.3]
 
 
 def test_a_dead_name_server_is_left_at_the_deadline() -> None:
@@ -283,6 +395,12 @@ def test_a_name_without_addresses_is_a_resolver_error(answer: list[str] | None) 
 
     with pytest.raises(socket.gaierror):
         Guard(resolver=resolver).resolve(check_url("http://none.example/"), time.monotonic() + 1)
+
+
+@pytest.mark.parametrize("host", ["a" * 64, "a..b", "\udcff"])
+def test_a_name_that_cannot_be_asked_for_is_a_resolver_error(host: str) -> None:
+    with pytest.raises(socket.gaierror):
+        system_resolver(host, 80)
 
 
 def test_the_system_resolver_finds_the_loopback_and_the_guard_refuses_it() -> None:

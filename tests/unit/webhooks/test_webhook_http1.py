@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from service.webhooks.guard import Guard
-from service.webhooks.http1 import parse_retry_after
+from service.webhooks.http1 import is_reserved_header, parse_retry_after
 from service.webhooks.sender import OutboundRequest, Sender
 from tests.unit.webhooks.scripts import answer, post, raw
 
@@ -40,6 +40,9 @@ def test_every_status_is_an_answer_and_keeps_the_connection(sender, receive, sta
         b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}",
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}HTTP/1.1 500 smuggled\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding : chunked\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n Transfer-Encoding: chunked\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: a\rTransfer-Encoding: chunked\r\n\r\n{}",
     ],
 )
 def test_a_connection_in_doubt_is_not_kept(sender, receive, reply: bytes) -> None:
@@ -102,6 +105,25 @@ def test_a_chunk_that_claims_to_be_huge_is_read_to_the_limit(sender, receive) ->
     assert (outcome.status, outcome.error_class, outcome.body) == (200, None, "z" * 4096)
 
 
+def test_framing_without_end_is_not_read_to_the_deadline(sender, receive) -> None:
+    """Chunks of one byte, each with a kilobyte of decoration."""
+    sent = 0
+
+    def flood(connection: socket.socket, received: object) -> bool:
+        nonlocal sent
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while True:
+            sent += connection.send((b"1;" + b"e" * 1000 + b"\r\nx\r\n") * 100)
+
+    receiver = receive(flood)
+    outcome = post(sender, receiver.url())
+    assert (outcome.status, outcome.error_class) == (200, None)
+    assert set(outcome.body) == {"x"}
+    assert outcome.timings.total < 5000
+    receiver.close()
+    assert sent < 20_000_000  # what the kernel's buffers took in, not what we read
+
+
 def test_a_compressed_bomb_stays_packed(sender, receive) -> None:
     import gzip
 
@@ -124,6 +146,7 @@ def test_a_compressed_bomb_stays_packed(sender, receive) -> None:
         b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
         b"HTTP/1.1 200 OK\r\nX: " + b"x" * 40_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"a:\n" * 300 + b"\r\n",
         b"HTTP/1.1 100 Continue\r\n\r\n" * 10,
     ],
 )
@@ -163,6 +186,26 @@ def test_a_status_stands_although_the_body_is_cut_short(sender, receive, reply: 
 def test_headers_that_may_not_be_sent(sender, name: str, value: str) -> None:
     with pytest.raises(ValueError):
         sender.send(OutboundRequest("http://127.0.0.1:9/", b"", {name: value}))
+
+
+@pytest.mark.parametrize("name", ["Authorization", "X-Api-Key", "x-request-id", "Accepts", "Webhooks-Id", "Cookies"])
+def test_headers_that_an_endpoint_may_ask_for(sender, receive, name: str) -> None:
+    assert not is_reserved_header(name)
+    receiver = receive(answer())
+    sender.send(OutboundRequest(receiver.url(), b"", {name: "value"}))
+    assert receiver.requests[0].headers[name.lower()] == "value"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Host", "content-length", "Content-Type", "Content-Encoding", "TRANSFER-ENCODING", "User-Agent", "Accept"),
+        *("Connection", "Keep-Alive", "TE", "Trailer", "Upgrade", "Proxy-Authorization", "proxy-connection", "Expect"),
+        *("webhook-id", "Webhook-Signature", "webhook-anything", "Cookie", "Accept-Encoding"),
+    ],
+)
+def test_headers_that_an_endpoint_may_not_ask_for(name: str) -> None:
+    assert is_reserved_header(name)
 
 
 def test_retry_after_in_seconds_and_as_a_date(sender, receive) -> None:

@@ -2,15 +2,20 @@
 
 import ipaddress
 import socket
+import ssl
 import struct
 import subprocess
 import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+import dns.message
+import dns.resolver
+import dns.rrset
 import pytest
 
 from service.webhooks.guard import Guard
@@ -248,6 +253,10 @@ def test_a_closed_port_refuses(sender) -> None:
         "http://[::1]/",
         "http://2130706433/",
         "http://localhost/",
+        "http://[::ffff:127.0.0.1]/",
+        "http://[64:ff9b::7f00:1]/",
+        "http://\uff11\uff12\uff17.0.0.1/",
+        "http://example.com@127.0.0.1/",
         "x",
     ],
 )
@@ -277,6 +286,60 @@ def test_a_kept_connection_stays_with_its_checked_address(receive) -> None:
     sender.close()
     assert post(sender, url).error_class == "blocked_address"
     assert {request.headers["host"] for request in receiver.requests} == {f"turning.example:{receiver.port}"}
+
+
+@contextmanager
+def name_server(answers: Sequence[str]) -> Iterator[tuple[dns.resolver.Resolver, list[str]]]:
+    """A name server that says another address each time, to be forgotten at once, and who asks it."""
+    asked: list[str] = []
+
+    def serve(server: socket.socket) -> None:
+        while True:
+            wire, client = server.recvfrom(4096)
+            if not wire:
+                return
+            query = dns.message.from_wire(wire)
+            reply = dns.message.make_response(query)
+            reply.answer = [dns.rrset.from_text(query.question[0].name, 0, "IN", "A", answers[len(asked)])]
+            asked.append(str(query.question[0].name))
+            server.sendto(reply.to_wire(), client)
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        thread = threading.Thread(target=serve, args=(server,), daemon=True)
+        thread.start()
+        resolver = dns.resolver.Resolver(configure=False)
+        resolver.nameservers, resolver.port = ["127.0.0.1"], server.getsockname()[1]
+        yield resolver, asked
+        server.sendto(b"", server.getsockname())
+        thread.join(5)
+
+
+def test_a_name_that_is_bound_anew_leads_nowhere_else(receive) -> None:
+    """DNS rebinding, name server and all: one question for each connection, and none for one that is kept."""
+    receiver = receive(answer())
+    with (
+        socket.create_server(("127.0.0.2", receiver.port)) as victim,
+        name_server(["127.0.0.1", "127.0.0.2", "127.0.0.1"]) as (resolver, asked),
+    ):
+        guard = Guard(
+            [ipaddress.ip_network("127.0.0.1/32")],
+            lambda host, port: [record.address for record in resolver.resolve(host, "A", lifetime=3)],
+        )
+        sender = Sender(guard)
+        url = receiver.url("rebinding.example")
+        first, second = post(sender, url), post(sender, url)
+        assert (first.status, first.address, second.status, second.reused) == (200, "127.0.0.1", 200, True)
+        assert asked == ["rebinding.example."]
+        sender.close()
+        refused, third = post(sender, url), post(sender, url)
+        sender.close()
+        assert (refused.status, refused.error_class, refused.address) == (None, "blocked_address", None)
+        assert (third.status, third.address, third.reused) == (200, "127.0.0.1", False)
+        assert asked == ["rebinding.example."] * 3
+        victim.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            victim.accept()
 
 
 def test_the_environment_is_not_read(sender, receive, monkeypatch) -> None:
@@ -322,6 +385,24 @@ def test_tls_verifies_the_name_of_the_url_not_the_address(receive, authority) ->
         outcome = post(sender, receiver.url(host))
         assert (outcome.status, outcome.error_class) == (None, "tls")
     sender.close()
+
+
+def test_an_answer_that_nobody_asked_for_is_not_kept_within_tls(receive, authority) -> None:
+    """It came together with the true one, in a record of its own, so that the socket looks quiet."""
+    reply = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+
+    def script(connection: ssl.SSLSocket, received: object) -> bool:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        connection.sendall(reply)
+        connection.sendall(reply.replace(b"200 OK", b"299 Smuggled"))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+        return True
+
+    receiver = receive(script, authority.serving())
+    sender = Sender(Guard(LOOPBACK, lambda host, port: ["127.0.0.1"]), tls=authority.trusting())
+    outcomes = [post(sender, receiver.url("hooks.example.com")) for _ in range(2)]
+    sender.close()
+    assert [(outcome.status, outcome.reused) for outcome in outcomes] == [(200, False)] * 2
 
 
 def test_an_unknown_authority_is_not_trusted(receive, authority) -> None:

@@ -73,6 +73,18 @@ class StackSettings:
         )
 
     @property
+    def defaults(self) -> dict[str, str]:
+        """What the processes are told where nothing else is said.
+
+        In development webhooks reach this machine: `carillon listen` and the receivers that are being written are here.
+        Not where other machines reach the web process, and not where the setting is there, be it empty.
+        """
+        is_development = (self.environment.get("CARILLON_ENV") or "development") == "development"
+        if not is_development or self.host not in _LOOPBACK or "WEBHOOK_ALLOW_NETWORKS" in self.environment:
+            return {}
+        return {"WEBHOOK_ALLOW_NETWORKS": "127.0.0.0/8,::1/128"}
+
+    @property
     def job_queues(self) -> str:
         """The queues that jobs may use, comma separated, as the product's setting has them."""
         return self.environment.get("JOB_QUEUES") or "default"
@@ -88,6 +100,8 @@ class StackSettings:
         """Where Flower is reached from this machine."""
         return f"http://127.0.0.1:{self.flower_port}"
 
+
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 # Of the shell that runs the tests only what programs need to run at all may reach the processes under test.
 _HARMLESS = (

@@ -79,7 +79,13 @@ class Stack:
         given = {name: value for name, value in self.settings.environment.items() if value}
         # Unbuffered: what a process says must be in its log before it is killed.
         defaults = {"PYTHONUNBUFFERED": "1", "SHUTDOWN_GRACE_SECONDS": str(SHUTDOWN_GRACE_SECONDS)}
-        return {**defaults, **kept_secrets(self.settings.var_folder), **given, **self.addresses}
+        return {
+            **defaults,
+            **self.settings.defaults,
+            **kept_secrets(self.settings.var_folder),
+            **given,
+            **self.addresses,
+        }
 
     @property
     def addresses(self) -> dict[str, str]:

@@ -20,9 +20,11 @@ from service.client.errors import (
     RequestFailed,
     Unavailable,
     WaitedTooLong,
+    WebhookNotVerified,
 )
 from service.client.events import Event, Gap
 from service.client.watching import Update
+from service.client.webhooks import verify_webhook
 
 __all__ = [
     "Carillon",
@@ -47,6 +49,8 @@ __all__ = [
     "Unavailable",
     "Update",
     "WaitedTooLong",
+    "WebhookNotVerified",
     "log_in",
     "log_out",
+    "verify_webhook",
 ]

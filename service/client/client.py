@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime
 from typing import Any, Self
+from urllib.parse import quote
 from uuid import uuid4
 
 from service.client.credentials import Credentials, FixedToken, Login, Session, Tokens
@@ -153,6 +154,25 @@ class Carillon:
     def unread_count(self) -> int:
         """How many notifications you have not read."""
         return int(self._transport.ask("GET", "/api/notifications", params={"limit": 1})["unreadCount"])
+
+    def webhooks(self) -> list[Document]:
+        """Your newest 100 endpoints."""
+        page = self._transport.ask("GET", "/api/webhooks", params={"limit": PAGE_LIMIT})
+        webhooks: list[Document] = page["data"]
+        return webhooks
+
+    def create_webhook(self, url: str, event_type: str = "all", **fields: Any) -> Document:
+        """Make an endpoint that is told by HTTP; with its `secret`, which is for `verify_webhook` where it arrives.
+
+        `fields` are the API's, as `payload_format="flat"` or `payloadFormat="flat"`.
+        """
+        body = {"url": url, "eventType": event_type, **_options(fields)}
+        webhook: Document = self._transport.ask("POST", "/api/webhooks", body, repeatable=False)
+        return webhook
+
+    def delete_webhook(self, webhook_id: str) -> None:
+        """Delete an endpoint, and what was still to be sent to it."""
+        self._transport.ask("DELETE", f"/api/webhooks/{quote(webhook_id, safe='')}")
 
     def _pages(self, path: str, filters: dict[str, Any], limit: int | None = None) -> Iterator[Document]:
         """The rows of a long list, page after page."""

@@ -128,3 +128,7 @@ class NoStream(ClientError):
 
 class WaitedTooLong(ClientError, TimeoutError):
     """The job has not ended within the time; it goes on."""
+
+
+class WebhookNotVerified(ClientError):
+    """The webhook is not proved to be from who holds the secret."""

@@ -10,7 +10,8 @@ from service.jobs.schemas import CancelSchema
 from service.pagination import MAXIMUM_LIMIT, MAXIMUM_PAGE, Page
 from service.webhooks.schemas import NewWebhookSchema, WebhookChangeSchema
 
-# Those of the time before endpoints had more to tell.
+# What an endpoint can be told since, and what it could be asked for until then.
+NEWER_FIELDS = ("payload_format", "headers", "rate_limit", "signature_scheme")
 OLDER_EVENT_TYPES = ("progress", "completed", "failed", "all")
 
 
@@ -110,7 +111,7 @@ class OlderNewWebhookSchema(NewWebhookSchema):
         """Its clients send the whole object that their form shows."""
 
         unknown = ma.EXCLUDE
-        exclude = ("payload_format",)
+        exclude = NEWER_FIELDS
 
     event_type = ma.fields.String(required=True, data_key="eventType", validate=validate.OneOf(OLDER_EVENT_TYPES))
 
@@ -122,7 +123,7 @@ class OlderWebhookChangeSchema(WebhookChangeSchema):
         """Its clients send the whole object that their form shows."""
 
         unknown = ma.EXCLUDE
-        exclude = ("payload_format",)
+        exclude = NEWER_FIELDS
 
     event_type = ma.fields.String(data_key="eventType", validate=validate.OneOf(OLDER_EVENT_TYPES))
 

@@ -16,6 +16,7 @@ from service.clock import utcnow
 from service.crypto import decrypt
 from service.database import Row
 from service.settings import current_settings
+from service.webhooks.headers import MASK
 from service.webhooks.outbox import Attempted
 from service.webhooks.payloads import body_of
 from service.webhooks.schedule import classify, next_delay, proxy_delay
@@ -23,9 +24,6 @@ from service.webhooks.sender import OutboundRequest, Sender, SendOutcome
 from service.webhooks.signing import sign
 
 log = structlog.get_logger(__name__)
-
-# What the log shows of a header that the endpoint's owner has set: it may be a password.
-MASK = "••••"
 
 
 def attempt(row: Row, sender: Sender) -> Attempted:

@@ -1,7 +1,7 @@
 """When a delivery that failed is tried again: rules only, no clock and no database."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
 Verdict = Literal["success", "transient", "permanent", "gone", "proxy"]
@@ -15,6 +15,7 @@ PROXY_SECONDS = 5.0
 PROXY_SECONDS_LIMIT = 300.0
 
 _TRANSIENT_STATUSES = frozenset({408, 425, 429})
+_ERRORS: Mapping[str, Verdict] = {"blocked_address": "permanent", "proxy": "proxy"}
 
 
 class Outcome(Protocol):
@@ -37,20 +38,14 @@ def classify(outcome: Outcome) -> Verdict:
     ``proxy``: our own proxy failed; the endpoint was not asked, and nothing is charged to it.
     An error counts before a status: a 200 whose body never ends has both, and failed.
     """
-    if outcome.error_class == "proxy":
-        return "proxy"
-    if outcome.error_class is not None:
-        return "permanent" if outcome.error_class == "blocked_address" else "transient"
     status = outcome.status
-    if status is None:
-        return "transient"
+    if outcome.error_class is not None or status is None:
+        return _ERRORS.get(outcome.error_class or "", "transient")
     if 200 <= status < 300:
         return "success"
     if status == 410:
         return "gone"
-    if status >= 500 or status in _TRANSIENT_STATUSES:
-        return "transient"
-    return "permanent"
+    return "transient" if status >= 500 or status in _TRANSIENT_STATUSES else "permanent"
 
 
 def next_delay(

@@ -77,7 +77,11 @@ class Receiver:
         """What came, in order: about this job, of this type."""
         with self._lock:
             posts = list(self._posts)
-        return [post for post in posts if job_id in (None, post.job_id) and type_ in (None, post.type)]
+        return [
+            post
+            for post in posts
+            if (job_id is None or job_id == post.job_id) and (type_ is None or type_ == post.type)
+        ]
 
     def first(self, job_id: str, type_: str, seconds: float = 20.0) -> Post:
         """The first POST about a job of a type; waits for it."""

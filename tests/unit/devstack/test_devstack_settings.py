@@ -28,6 +28,23 @@ def test_defaults(tmp_path: Path) -> None:
     assert settings.url == "http://127.0.0.1:5000"
 
 
+@pytest.mark.parametrize(
+    ("environment", "allowed"),
+    [
+        ({}, True),
+        ({"CARILLON_ENV": "development", "HOST": "localhost"}, True),
+        ({"CARILLON_ENV": "production"}, False),
+        ({"HOST": "0.0.0.0"}, False),
+        ({"WEBHOOK_ALLOW_NETWORKS": ""}, False),
+    ],
+)
+def test_webhooks_reach_this_machine_while_one_develops_on_it(
+    environment: dict[str, str], allowed: bool, tmp_path: Path
+) -> None:
+    settings = StackSettings.from_env(environment, tmp_path / "none")
+    assert settings.defaults == ({"WEBHOOK_ALLOW_NETWORKS": "127.0.0.0/8,::1/128"} if allowed else {})
+
+
 @pytest.mark.parametrize("text", ["five", "-1", "0", "5000.0"])
 def test_nonsense_names_the_variable(text: str, tmp_path: Path) -> None:
     with pytest.raises(StackError, match=f"PORT={text} is not a number"):

@@ -22,12 +22,17 @@ from bench.results import Results
 from bench.rounds import run_latency, run_saturation, run_worker_side
 from bench.sizes import START_SECONDS, Sizes, expected_seconds
 from bench.surroundings import look_around
+from bench.webhooks import MANY, Webhooks, WebhooksBench
+from bench.webhooks import expected_seconds as webhooks_seconds
 
 # What the end of a run needs: stopping everything and writing the results.
 END_SECONDS = 15.0
 WARM_UP_JOBS = 200
-# For the jobs that are run at each size.
+# For the jobs that are run at each size, and for each round of webhooks.
 JOBS_SECONDS = 10.0
+DELIVERIES_SECONDS = 15.0
+# Of the whole run, what at most is reserved for what comes after the jobs and the clients.
+RESERVED_SHARE = 0.6
 
 
 class Clock:
@@ -36,11 +41,10 @@ class Clock:
     def __init__(self, limit: float, reserved: float) -> None:
         self._began = time.monotonic()
         self._ends = self._began + limit - END_SECONDS - reserved
-        self._reserved = reserved
 
-    def release(self) -> None:
-        """What was reserved is for now."""
-        self._ends += self._reserved
+    def release(self, seconds: float) -> None:
+        """So much of what was reserved is for now."""
+        self._ends += seconds
 
     @property
     def gone(self) -> float:
@@ -66,16 +70,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parent = FOLDER / "var"
     parent.mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="run-", dir=parent))
-    clock = Clock(options.limit, _reserve(options))
+    for_sizes, for_webhooks = _reserves(options)
+    clock = Clock(options.limit, for_sizes + for_webhooks)
     results = Results(options, look_around(parent))
     try:
-        with _platform(folder / "speed", options) as (platform, clients):
-            _measure(results, platform, clients, clock)
-            _measure_audiences(results, platform, clock)
-        clock.release()
-        if options.rows:
-            with _platform(folder / "sizes", options) as (platform, clients):
+        if {"jobs", "clients"} & set(options.parts):
+            with _platform(folder / "speed", results) as (platform, clients):
+                if "jobs" in options.parts:
+                    _measure(results, platform, clients, clock)
+                if "clients" in options.parts:
+                    _measure_audiences(results, platform, clock)
+        clock.release(for_sizes)
+        if "sizes" in options.parts and options.rows:
+            with _platform(folder / "sizes", results) as (platform, clients):
                 _measure_sizes(results, platform, clients, clock)
+        clock.release(for_webhooks)
+        if "webhooks" in options.parts:
+            with _platform(folder / "webhooks", results) as (platform, _):
+                _measure_webhooks(results, platform, clock)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     results.seconds = clock.gone
@@ -84,22 +96,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @contextmanager
-def _platform(folder: Path, options: Options) -> Iterator[tuple[Platform, Clients]]:
+def _platform(folder: Path, results: Results) -> Iterator[tuple[Platform, Clients]]:
+    options = results.options
     folder.mkdir()
     with Platform(folder, options.concurrency) as platform, Clients(platform, options.connections) as clients:
+        results.durability = platform.durability()
         yield platform, clients
 
 
-def _reserve(options: Options) -> float:
-    """Seconds for the sizes: at most three fifths of the whole run."""
-    if not options.rows:
-        return 0.0
-    return min(START_SECONDS + sum(map(expected_seconds, (0, *options.rows))), options.limit * 0.6)
+def _reserves(options: Options) -> tuple[float, float]:
+    """Seconds for the sizes and for the webhooks. These write their log in the time that the sizes leave."""
+    sizes = START_SECONDS + sum(map(expected_seconds, (0, *options.rows))) if options.rows else 0.0
+    webhooks = webhooks_seconds(options.deliveries, 0, options.isolation_seconds)
+    share = min(1.0, options.limit * RESERVED_SHARE / (sizes + webhooks))
+    return sizes * share, webhooks * share
 
 
 def _measure(results: Results, platform: Platform, clients: Clients, clock: Clock) -> None:
     options = results.options
-    results.durability = platform.durability()
     _say(f"warming up with {WARM_UP_JOBS} jobs")
     warm = run_saturation(platform, clients, WARM_UP_JOBS, clock.left)
     _say(f"latency at {options.rate} jobs/s for {options.seconds} s")
@@ -146,8 +160,39 @@ def _measure_sizes(results: Results, platform: Platform, clients: Clients, clock
         _say(f"  {found.worker.rate:.0f} jobs/s claimed and run")
 
 
+def _measure_webhooks(results: Results, platform: Platform, clock: Clock) -> None:
+    options = results.options
+    found = results.webhooks = Webhooks()
+    with WebhooksBench(platform) as bench:
+        deliveries = min(options.deliveries, _fits(bench.rate, DELIVERIES_SECONDS))
+        rest = webhooks_seconds(deliveries, 0, options.isolation_seconds)
+        _deliver(results, found, bench, deliveries, clock)
+        if options.log_rows and clock.allows(2 * rest):
+            _say(f"with {options.log_rows} deliveries of old in the log of webhooks")
+            found.log_seconds = bench.write_log(options.log_rows, clock.left - rest)
+            _say(f"  {found.log_seconds:.0f} s to write {bench.rows}")
+            _deliver(results, found, bench, deliveries, clock)
+            found.readings = bench.read()
+        _say(f"webhooks beside endpoints that hang and fail, 2 times {options.isolation_seconds} s")
+        found.isolation = bench.isolate(options.isolation_seconds)
+
+
+def _deliver(results: Results, found: Webhooks, bench: WebhooksBench, deliveries: int, clock: Clock) -> None:
+    profile = results.options.profile
+    for endpoints in (1, MANY):
+        _say(f"{deliveries} webhooks to {endpoints} endpoint{'s' if endpoints > 1 else ''}")
+        if profile and not bench.rows:
+            seconds = max(3, int(deliveries / bench.rate))
+            profiles = Profiles(bench.platform, profile / f"webhooks-{endpoints}", seconds)
+            found.throughput.append(bench.deliver(deliveries, endpoints, clock.left, profiles.start))
+            profiles.finish()
+        else:
+            found.throughput.append(bench.deliver(deliveries, endpoints, clock.left))
+        _say(f"  {found.throughput[-1].rate:.0f} deliveries/s")
+
+
 def _fits(rate: float, seconds: float) -> int:
-    """How many jobs are done in so many seconds, in whole hundreds."""
+    """How many jobs, or deliveries, are done in so many seconds, in whole hundreds."""
     return max(100, int(rate * seconds) // 100 * 100)
 
 

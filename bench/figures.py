@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from bench.cpu import Usage
 from bench.reading import LIST_BAR, Reading
 from bench.results import Results
+from bench.webhooks import BROKEN, HANGING
 
 # What others reached over HTTP on two cores of another run (docs: guarantees, "Speed"), jobs a second.
 OTHERS = {
@@ -77,10 +78,12 @@ def saturation(results: Results) -> Spread:
 
 def bars(results: Results) -> list[Bar]:
     """The figures that have a bar."""
-    found = [
-        Bar("worker side, of bare Celery's rate", "", ratio_of_medians(results), 0.7, at_least=True),
-        Bar("over HTTP at saturation", "jobs/s", saturation(results).median, 1_078, at_least=True),
-    ]
+    found = []
+    if results.worker:
+        found = [
+            Bar("worker side, of bare Celery's rate", "", ratio_of_medians(results), 0.7, at_least=True),
+            Bar("over HTTP at saturation", "jobs/s", saturation(results).median, 1_078, at_least=True),
+        ]
     if results.latency:
         socket, webhook = results.latency.socket, results.latency.webhook
         found += [
@@ -95,7 +98,16 @@ def bars(results: Results) -> list[Bar]:
             Bar(f"{what}p99", "ms", percentile(most.milliseconds, 99), 250, at_least=False),
             Bar(f"{what}KiB an idle socket", "KiB", most.kib_per_socket, 40, at_least=False),
         ]
-    return found + _list_bars(results)
+    return found + _list_bars(results) + _isolation_bars(results)
+
+
+def _isolation_bars(results: Results) -> list[Bar]:
+    found = results.webhooks and results.webhooks.isolation
+    if not found:
+        return []
+    what = f"healthy endpoints' p99 beside {HANGING} hanging and {BROKEN} broken ones, of their p99 alone"
+    alone = percentile(found.alone.milliseconds, 99)
+    return [Bar(what, "", percentile(found.beside.milliseconds, 99) / alone, 1.5, at_least=False)]
 
 
 def _list_bars(results: Results) -> list[Bar]:

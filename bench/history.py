@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,7 @@ from typing import Any
 import psycopg2
 from sqlalchemy import create_engine, make_url
 
-from service.notifications.actions import DEFAULT_PREFERENCES
+from service.notifications.preferences import DEFAULT_PREFERENCES
 from service.operations.partitions import create_partitions
 
 # Less than jobs are kept: nothing of it is swept away meanwhile.
@@ -52,7 +53,7 @@ FROM person, unnest(%(types)s, %(channels)s, %(enabled)s) AS preference(type, ch
 """
 
 
-def _id(moment: str, seed: str) -> str:
+def uuid_at(moment: str, seed: str) -> str:
     """SQL of a UUIDv7 of a moment, its other bits a digest: `new_id` of the product, for many rows at once."""
     time_part = f"lpad(to_hex((extract(epoch FROM {moment}) * 1000)::bigint), 12, '0')"
     return f"({time_part} || '7' || overlay(left(md5({seed}), 19) PLACING '8' FROM 4 FOR 1))::uuid"
@@ -77,7 +78,7 @@ job_kind(least, type, title, queue, payload, result) AS (VALUES
         '{{"files": 1290, "added": 12, "removed": 3, "kinds": {{"audio": 800, "video": 490}}}}'),
     (0.9999, 'job-actions', 'Bulk action', 'default', '{{"action": "retry", "ids": []}}', '{{"count": 0}}')),
 planned AS (
-    SELECT {_id("created_at", "'job' || n || owner")} AS id, n, created_at, pace,
+    SELECT {uuid_at("created_at", "'job' || n || owner")} AS id, n, created_at, pace,
         CASE WHEN owner < 0.3 THEN %(user_id)s::uuid ELSE person.id END AS user_id,
         CASE WHEN owner < 0.3 THEN %(organization_id)s::uuid ELSE person.organization_id END AS organization_id,
         CASE WHEN fate < 0.96 THEN 'completed' WHEN fate < 0.99 THEN 'failed' ELSE 'cancelled' END AS status,
@@ -120,7 +121,7 @@ job AS (
     RETURNING id, organization_id, user_id, type, name, status, error, attempt, worker, started_at, completed_at),
 execution AS (
     INSERT INTO job_executions (id, job_id, attempt, worker, status, error, traceback, started_at, finished_at)
-    SELECT {_id("completed_at", "id::text || number")}, id, number, worker,
+    SELECT {uuid_at("completed_at", "id::text || number")}, id, number, worker,
         CASE WHEN number = attempt THEN status ELSE 'retrying' END, error,
         CASE WHEN error IS NOT NULL THEN repeat('  File "steps.py", line 41, in demo_steps' || chr(10), 12) END,
         started_at, completed_at
@@ -128,7 +129,8 @@ execution AS (
 told AS (
     INSERT INTO notifications (id, organization_id, user_id, event_id, type, category, title, message, data, created_at,
         read_at)
-    SELECT {_id("completed_at", "'inbox' || id")}, organization_id, user_id, {_id("completed_at", "'event' || id")},
+    SELECT {uuid_at("completed_at", "'inbox' || id")}, organization_id, user_id,
+        {uuid_at("completed_at", "'event' || id")},
         'job_' || status, 'jobs', name || ' ' || status, name || ' ' || status || '.',
         jsonb_build_object('jobId', id, 'jobType', type), completed_at,
         CASE WHEN random() < 0.9 THEN completed_at + interval '1 hour' END
@@ -153,24 +155,14 @@ class History:
         """
         began = time.monotonic()
         missing = max(0, rows - self.rows)
-
-        def write(first: int) -> int:
-            if time.monotonic() - began > timeout:
-                return 0
-            return self._write(first, missing)
-
-        with ThreadPoolExecutor(CONNECTIONS) as pool:
-            self.rows += sum(pool.map(write, range(0, missing, CHUNK)))
+        self.rows += write_in_chunks(missing, timeout, lambda first: self._write(first, missing))
         # What autovacuum and checkpoints would do in the midst of what is measured.
         for statement in ("VACUUM (ANALYZE) jobs, job_executions, notifications, users", "CHECKPOINT"):
             self._run(statement)
         return time.monotonic() - began
 
     def _prepare(self, username: str) -> dict[str, Any]:
-        engine = create_engine(make_url(self._url).set(drivername="postgresql+psycopg2"))
-        with engine.begin() as connection:
-            create_partitions(connection, self._began)
-        engine.dispose()
+        make_partitions(self._url, self._began)
         rows = self._run("SELECT id::text, organization_id::text FROM users WHERE username = %(name)s", name=username)
         owner = {"user_id": rows[0][0], "organization_id": rows[0][1]}
         types, channels, enabled = zip(*DEFAULT_PREFERENCES, strict=True)
@@ -196,8 +188,35 @@ class History:
         return written
 
     def _run(self, statement: str, **parameters: Any) -> list[tuple[Any, ...]]:
-        with closing(psycopg2.connect(self._url)) as connection:
-            connection.autocommit = True
-            with connection.cursor() as cursor:
-                cursor.execute(statement, parameters or None)
-                return list(cursor.fetchall()) if cursor.description else []
+        return run_statement(self._url, statement, **parameters)
+
+
+def write_in_chunks(rows: int, timeout: float, write: Callable[[int], int]) -> int:
+    """Have `write` write `CHUNK` rows from each number on, as many at once as is good, until the time is up.
+
+    `write` is given the first number and returns how many rows it wrote; so does this.
+    """
+    ends = time.monotonic() + timeout
+
+    def write_in_time(first: int) -> int:
+        return write(first) if time.monotonic() < ends else 0
+
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        return sum(pool.map(write_in_time, range(0, rows, CHUNK)))
+
+
+def make_partitions(database_url: str, moment: datetime) -> None:
+    """Make the partitions of the month of a moment, and of those after it."""
+    engine = create_engine(make_url(database_url).set(drivername="postgresql+psycopg2"))
+    with engine.begin() as connection:
+        create_partitions(connection, moment)
+    engine.dispose()
+
+
+def run_statement(database_url: str, statement: str, **parameters: Any) -> list[tuple[Any, ...]]:
+    """Run a statement in a connection and a transaction of its own; its rows."""
+    with closing(psycopg2.connect(database_url)) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(statement, parameters or None)
+            return list(cursor.fetchall()) if cursor.description else []

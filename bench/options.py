@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
+# In their order: jobs beside bare Celery, connected clients, many jobs in the tables, the delivery of webhooks.
+PARTS = ("jobs", "clients", "sizes", "webhooks")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """The settings of one run; every count and time has a bound."""
 
+    parts: tuple[str, ...]
     jobs: int
     rounds: int
     concurrency: int
@@ -29,6 +32,11 @@ class Options:
     size_jobs: int
     # How many clients are connected when an event a second is told to each, one number after the other.
     clients: tuple[int, ...]
+    # Webhooks that are due at once, deliveries of old in their log, and for how long each half of the other measurement
+    # of them goes.
+    deliveries: int
+    log_rows: int
+    isolation_seconds: int
     # The whole run with its start and end; a round that would not end in time is left out.
     limit: int
     quick: bool
@@ -44,7 +52,8 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         prog="python -m bench", description="Carillon beside bare Celery, on servers of its own on this machine."
     )
     whole = _number
-    parser.add_argument("--quick", action="store_true", help="a minute's version; its figures are a smoke test")
+    parser.add_argument("--quick", action="store_true", help="a short version; its figures are a smoke test")
+    parser.add_argument("--only", choices=PARTS, help="one part, which is printed and not kept")
     parser.add_argument(
         "--jobs", type=whole(50, 20_000), help="jobs of a round of the worker side, at most (2000; quick 300)"
     )
@@ -68,16 +77,27 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         type=_sizes,
         help="connected clients that hear an event a second each, one number after the other (1,100,2000; quick: 100)",
     )
+    parser.add_argument("--deliveries", type=whole(50, 50_000), help="webhooks that are due at once (3000; quick 500)")
+    parser.add_argument(
+        "--log-rows", type=whole(0, 10_000_000), help="deliveries of old in the log of webhooks (1000000; quick 0)"
+    )
+    parser.add_argument(
+        "--isolation-seconds",
+        type=whole(2, 120),
+        help="how long webhooks are sent without, and then with, endpoints that hang and fail (15; quick 5)",
+    )
     parser.add_argument(
         "--limit",
         type=whole(20, 3_600),
-        help="seconds the whole run may take (540, about half of them for the sizes of --rows; quick 100)",
+        help="seconds the whole run may take (600, up to three fifths of them for the sizes and webhooks; quick 130)",
     )
-    parser.add_argument("--output", type=Path, help="folder of RESULTS.* (bench/; quick: none)")
-    parser.add_argument("--profile", type=Path, help="folder for profiles of the saturation round (needs py-spy)")
+    parser.add_argument("--output", type=Path, help="folder of RESULTS.* (bench/; quick and --only: none)")
+    parser.add_argument("--profile", type=Path, help="folder for profiles of jobs and webhooks (needs py-spy)")
     given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
     quick: bool = given["quick"]
+    only: str | None = given.pop("only", None)
     defaults = {
+        "parts": PARTS if only is None else (only,),
         "jobs": 300 if quick else 2_000,
         "rounds": 1 if quick else 3,
         "concurrency": max(os.cpu_count() or 2, 2),
@@ -89,8 +109,11 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         "size_jobs": 1_000,
         "rows": () if quick else (10_000, 1_000_000),
         "clients": (100,) if quick else (1, 100, 2_000),
-        "limit": 100 if quick else 540,
-        "output": None if quick else FOLDER,
+        "deliveries": 500 if quick else 3_000,
+        "log_rows": 0 if quick else 1_000_000,
+        "isolation_seconds": 5 if quick else 15,
+        "limit": 130 if quick else 600,
+        "output": None if quick or only else FOLDER,
         "profile": None,
     }
     return Options(**{**defaults, **given})

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from bench.platform import Platform
 
 SAMPLES_A_SECOND = 200
 TOP = 30
+# What a worker has to start its processes.
+CHILD_SECONDS = 20.0
 # Threads that wait; the profiler takes them for busy when it stops a process to look at it.
 _WAITING = re.compile(r"tworker \(|Event\.wait \(threading|\b_attend \([^;]*$|Worker\.wait_for_job[^;]*$")
 # The folders that say nothing: an installation's, or this checkout's.
@@ -36,7 +39,7 @@ class Profiles:
         self._folder.mkdir(parents=True, exist_ok=True)
         stack = self._platform.stack
         pids = {name: stack.process(name).pid for name in ("web", "worker", "delivery")}
-        pids["worker-child"] = stack.process("worker").descendants()[-1].pid
+        pids["worker-child"] = _child_of_worker(self._platform)
         for name, pid in pids.items():
             options = ["-d", str(self._seconds), "-r", str(SAMPLES_A_SECOND), "-f", "raw", "--nonblocking"]
             self._running[name] = subprocess.Popen(
@@ -56,6 +59,16 @@ class Profiles:
             raw = self._folder / f"{name}.raw"
             if raw.exists():
                 (self._folder / f"{name}.txt").write_text(summary(raw.read_text()))
+
+
+def _child_of_worker(platform: Platform) -> int:
+    """The number of a process that runs jobs; a worker that was started just now is given time to make one."""
+    ends = time.monotonic() + CHILD_SECONDS
+    while not (children := platform.stack.process("worker").descendants()):
+        if time.monotonic() > ends:
+            raise SystemExit("--profile: the worker has no process that runs jobs")
+        time.sleep(0.1)
+    return children[-1].pid
 
 
 def summary(raw: str) -> str:

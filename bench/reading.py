@@ -68,15 +68,15 @@ _OPERATORS_PATHS = [
 
 def read_all(platform: Platform, operator_token: str) -> list[Reading]:
     """Time every list for the bench's user, and some for an operator of its tenant."""
-    user = _Reader(platform, platform.token)
+    user = Reader(platform, platform.token)
     deep = first_id_at(datetime.now(UTC) - timedelta(days=DAYS - 5))
     job_id = user.get("/api/jobs?limit=100")["data"][-1]["id"]
     readings = [user.time(*each) for each in _paths(str(deep), job_id)]
-    operator = _Reader(platform, operator_token)
+    operator = Reader(platform, operator_token)
     return readings + [operator.time(*each) for each in _OPERATORS_PATHS]
 
 
-class _Reader:
+class Reader:
     """One connection of one user."""
 
     def __init__(self, platform: Platform, token: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -25,6 +25,8 @@ from bench.reading import LIST_BAR, Reading
 from bench.results import Results
 from bench.rounds import LatencyRound
 from bench.sizes import SizeRound
+from bench.tables import table
+from bench.webhook_report import webhooks
 
 LATENCIES = (
     ("socket", "202 read → `job:completed` at the socket"),
@@ -50,14 +52,20 @@ def publish(results: Results) -> None:
 
 def markdown(results: Results) -> str:
     """The whole report."""
-    sections = [_head(results), _bars(results), _worker_side(results), _saturation(results)]
+    sections = [_head(results), _bars(results)]
+    if results.worker:
+        sections += [_worker_side(results), _saturation(results)]
     if results.latency:
         sections.append(_latency(results.latency))
     if results.audiences:
         sections.append(_audiences(results.audiences))
     if len(results.sizes) > 1:
         sections.append(_sizes(results.sizes))
-    return "\n".join([*sections, _cpu(results), _memory(results)])
+    if results.webhooks:
+        sections.append(webhooks(results.webhooks))
+    if results.worker:
+        sections += [_cpu(results), _memory(results)]
+    return "\n".join(sections)
 
 
 def document(results: Results) -> dict[str, Any]:
@@ -98,6 +106,7 @@ def _head(results: Results) -> str:
         *(each.usage for each in results.worker),
         *(each.usage for each in results.bare),
         *(each.usage for each in results.saturation),
+        *(each.usage for each in (results.webhooks.throughput if results.webhooks else ())),
     ]
     busy = Spread.of([usage.others for usage in usages])
     durable = ", ".join(f"{name} {value}" for name, value in results.durability.items() if name != "server_version")
@@ -125,13 +134,13 @@ def _bars(results: Results) -> str:
     rows = [
         (
             bar.what,
-            f"{bar.figure:.2f}" if bar.bar < 1 else _number(bar.figure, bar.unit),
-            f"{'≥' if bar.at_least else '≤'} {bar.bar if bar.bar < 1 else _number(bar.bar, bar.unit)}",
+            _number(bar.figure, bar.unit) if bar.unit else f"{bar.figure:.2f}",
+            f"{'≥' if bar.at_least else '≤'} {_number(bar.bar, bar.unit) if bar.unit else bar.bar}",
             "pass" if bar.passes else "**miss**",
         )
         for bar in bars(results)
     ]
-    return _table("Bars", ("", "median", "bar", ""), rows)
+    return table("Bars", ("", "median", "bar", ""), rows)
 
 
 def _worker_side(results: Results) -> str:
@@ -143,7 +152,7 @@ def _worker_side(results: Results) -> str:
         _spread_row("bare Celery's `apply_async`, one process, tasks/s", [_queue_rate(each) for each in results.bare]),
     ]
     title = f"Worker side: {_jobs(results.worker)} jobs queued before the worker starts"
-    text = _table(title, ("", "min", "median", "max"), rows)
+    text = table(title, ("", "min", "median", "max"), rows)
     return text + f"Ratio of the medians: {ratio_of_medians(results):.2f}.{_losses(results.worker)}\n"
 
 
@@ -157,7 +166,7 @@ def _saturation(results: Results) -> str:
     ]
     title = f"Over HTTP at saturation: {_jobs(rounds)} jobs"
     others = "; ".join(f"{name} {rate}" for name, rate in OTHERS.items())
-    text = _table(title, ("", "min", "median", "max"), rows)
+    text = table(title, ("", "min", "median", "max"), rows)
     return text + f"Others on two cores, same work, earlier runs, jobs/s: {others}.{_losses(rounds)}\n"
 
 
@@ -191,7 +200,7 @@ def _latency(found: LatencyRound) -> str:
         values = getattr(found, name)
         rows.append((words, *(f"{percentile(values, share):.1f}" for share in PERCENTILES)))
     title = f"Latency at {found.rate} jobs/s, {found.jobs} jobs, ms"
-    text = _table(title, ("", "p50", "p95", "p99", "max"), rows)
+    text = table(title, ("", "p50", "p95", "p99", "max"), rows)
     missing = found.jobs * 2 - len(found.socket) - len(found.webhook)
     words = f" **{missing} did not arrive within 10 s.**" if missing else ""
     return (
@@ -215,14 +224,14 @@ def _audiences(audiences: Sequence[Audience]) -> str:
     lost = sum(found.told - len(found.milliseconds) for found in audiences)
     words = "Nothing was lost." if lost == 0 else f"**{lost} events were not heard.**"
     return (
-        _table("Connected clients of one web process, an event a second each, ms", head, rows)
+        table("Connected clients of one web process, an event a second each, ms", head, rows)
         + f"From the publisher's call to the client's read, all on this machine. {words}\n"
     )
 
 
 def _sizes(sizes: Sequence[SizeRound]) -> str:
     base, *larger = sizes
-    jobs = _table(
+    jobs = table(
         "With many jobs of old in the tables",
         (f"{base.worker.jobs} jobs at each size", "almost empty", *_by_size(larger, "{:,}", "ratio")),
         [
@@ -238,7 +247,7 @@ def _sizes(sizes: Sequence[SizeRound]) -> str:
             for what, digits, figure in _SIZE_FIGURES
         ],
     )
-    lists = _table(
+    lists = table(
         "Reading with many jobs of old in the tables, one request at a time, ms",
         ("", "almost empty, p50", "p99", *_by_size(larger, "{:,}, p50", "p99", "ratio of p50"), "bar", ""),
         [_reading_row([each.readings[number] for each in sizes]) for number in range(len(base.readings))],
@@ -321,7 +330,7 @@ def _by_process(title: str, columns: dict[str, dict[str, float]], digits: int) -
         (name, *(f"{column[name]:.{digits}f}" if name in column else "" for column in columns.values()))
         for name in names
     ]
-    return _table(title, ("", *columns), rows)
+    return table(title, ("", *columns), rows)
 
 
 def _queue_rate(bare: Any) -> float:
@@ -335,27 +344,3 @@ def _spread_row(what: str, values: Sequence[float], digits: int = 0) -> tuple[st
 
 def _number(value: float, unit: str) -> str:
     return f"{value:.1f} {unit}" if unit == "ms" else f"{value:.0f} {unit}"
-
-
-def _table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table whose columns also line up in a terminal."""
-    cells = [list(head), *[list(row) for row in rows]]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
-
-    def line(row: Sequence[str]) -> str:
-        first, *others = row
-        aligned = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))]
-        return f"| {' | '.join(aligned)} |"
-
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    return "\n".join(
-        [
-            f"## {title}",
-            "",
-            line(cells[0]),
-            f"|{'|'.join(f' {each} ' for each in rule)}|",
-            *(line(row) for row in cells[1:]),
-            "",
-            "",
-        ]
-    )

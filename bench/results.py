@@ -10,6 +10,7 @@ from bench.options import Options
 from bench.rounds import LatencyRound, SaturationRound, WorkerRound
 from bench.sizes import SizeRound
 from bench.surroundings import Surroundings
+from bench.webhooks import Webhooks
 
 
 @dataclass
@@ -25,4 +26,5 @@ class Results:
     latency: LatencyRound | None = None
     sizes: list[SizeRound] = field(default_factory=list)
     audiences: list[Audience] = field(default_factory=list)
+    webhooks: Webhooks | None = None
     seconds: float = 0.0

@@ -15,7 +15,7 @@ from eventlet.queue import LightQueue
 from redis.exceptions import RedisError
 
 from service.database import Row
-from service.notifications.channel_messages import send_due_messages
+from service.notifications.channel_messages import OUTSIDE, SEND_TASK, send_due_messages
 from service.notifier.channels.webhook import DELIVERY_TASK
 from service.queue import celery_app, fall_asleep, listen
 from service.settings import current_settings
@@ -35,10 +35,10 @@ log = structlog.get_logger(__name__)
 # POSTs under way at once in one process, and rows claimed by one statement.
 POSTS_AT_ONCE = 500
 ROWS_AT_ONCE = 200
-# Outcomes that arrive within this time are written together. So are rows claimed together that come at such a pace; a
-# row that comes alone is claimed at once.
+# Outcomes that arrive within this time are written together.
 GATHER_SECONDS = 0.02
-BUSY_SECONDS = 0.01
+# So are rows claimed together that come at this pace; a row that comes alone is claimed at once.
+PACE_SECONDS = 0.01
 # How long the task waits for more before it ends; while it waits, a wake-up costs no message and no new task.
 LINGER_SECONDS = 1.0
 LISTEN_SECONDS = 0.5
@@ -179,8 +179,8 @@ def _attend(this: _Round) -> None:
         if begun or _places().free == 0:
             busy_at = time.monotonic()
         if _bell_rings(min(max(this.backlogs_at - time.monotonic(), GATHER_SECONDS), LISTEN_SECONDS)):
-            if time.monotonic() - busy_at < BUSY_SECONDS:
-                eventlet.sleep(GATHER_SECONDS)
+            if time.monotonic() - busy_at < PACE_SECONDS:
+                eventlet.sleep(PACE_SECONDS)
         elif time.monotonic() - busy_at >= LINGER_SECONDS and not _slept_through(DELIVERY_TASK):
             return
 
@@ -233,9 +233,15 @@ def _slept_through(task_name: str) -> bool:
         return False
 
 
-@celery_app.task(name="tasks.delivery.send_email", ignore_result=True)
-def send_email() -> None:
-    """Send every e-mail that is due."""
+@celery_app.task(name=SEND_TASK, ignore_result=True)
+def send_messages() -> None:
+    """Send every message that is due; no channel waits for another one's providers."""
+    channels = GreenPool(len(OUTSIDE))
     with flask_app().app_context():
-        while send_due_messages() or _slept_through("tasks.delivery.send_email"):
+        while sum(channels.imap(_send_by, OUTSIDE)) or _slept_through(SEND_TASK):
             continue
+
+
+def _send_by(channel: str) -> int:
+    with flask_app().app_context():
+        return send_due_messages(channel)

@@ -21,9 +21,8 @@ from service.webhooks.outbox import LEASE_SECONDS, READY
 # Endpoints that one look takes up, and rows of one that is switched off which are skipped at once.
 ENDPOINTS_AT_ONCE = 100
 SKIPPED_AT_ONCE = 1000
-# An endpoint whose places are all taken is looked at again after this; one of which nothing could go, after the other.
+# An endpoint whose places are all taken is looked at again after this.
 NEXT_SECONDS = 0.02
-FULL_SECONDS = 0.1
 # Where there is no backlog.
 NEVER_SECONDS = 3600.0
 # A rate is kept to evenly; what fell behind within this time is made good.
@@ -175,7 +174,7 @@ def _skip(endpoint: str) -> int:
 
 
 def _next_look(lane: Lane, taken: int, now: datetime) -> Mapping[str, Any]:
-    at = lane.room.again or now + timedelta(seconds=NEXT_SECONDS if lane.places else FULL_SECONDS)
+    at = lane.room.again or now + timedelta(seconds=NEXT_SECONDS)
     paced_until = None
     if lane.paced is not None:
         paced_until = lane.paced.after(taken)

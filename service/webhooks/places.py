@@ -6,9 +6,12 @@ So an endpoint that hangs holds a few places for some seconds and one place afte
 from __future__ import annotations
 
 from collections import Counter
+from time import monotonic
 
-# To an endpoint of which nothing is known.
+# To an endpoint of which nothing is known, or nothing any more.
 FIRST = 16
+# An endpoint that nothing was sent to for so many seconds is as any other.
+FORGET_SECONDS = 10.0
 
 
 class Places:
@@ -17,9 +20,11 @@ class Places:
     def __init__(self, capacity: int, most: int) -> None:
         self._free = capacity
         self._most = most
+        self._first = min(FIRST, most)
         self._under_way: Counter[str] = Counter()
-        # Only what differs from the first size, so that it does not grow with every endpoint there ever was.
-        self._windows: dict[str, int] = {}
+        # Only what differs from the first size, and when that was learnt.
+        self._windows: dict[str, tuple[int, float]] = {}
+        self._swept_at = monotonic()
 
     @property
     def free(self) -> int:
@@ -28,16 +33,16 @@ class Places:
 
     @property
     def first(self) -> int:
-        """Places for an endpoint that has nothing under way and never failed."""
-        return min(FIRST, self._most, self._free)
+        """Places for an endpoint that has nothing under way and of which nothing is known."""
+        return min(self._first, self._free)
 
     def room(self, endpoint: str) -> int:
         """How many more may go to an endpoint: nobody gets more than is left for all others."""
-        window = min(self._windows.get(endpoint, min(FIRST, self._most)), self._free)
-        return max(0, window - self._under_way[endpoint])
+        return max(0, min(self._window(endpoint), self._free) - self._under_way[endpoint])
 
     def unusual(self) -> dict[str, int]:
         """The room of each endpoint whose room is not `first`."""
+        self._sweep()
         return {endpoint: self.room(endpoint) for endpoint in {*self._under_way, *self._windows}}
 
     def take(self, endpoint: str) -> None:
@@ -51,10 +56,22 @@ class Places:
         self._under_way[endpoint] -= 1
         if not self._under_way[endpoint]:
             del self._under_way[endpoint]
-        window = self._windows.get(endpoint, FIRST)
+        window = self._window(endpoint)
         window = min(window + 1, self._most) if is_well else max(window // 2, 1)
-        is_idle = endpoint not in self._under_way
-        if window == FIRST or (is_idle and window > FIRST):
+        if window == self._first:
             self._windows.pop(endpoint, None)
         else:
-            self._windows[endpoint] = window
+            self._windows[endpoint] = (window, monotonic())
+
+    def _window(self, endpoint: str) -> int:
+        known = self._windows.get(endpoint)
+        return self._first if known is None else known[0]
+
+    def _sweep(self) -> None:
+        now = monotonic()
+        if now - self._swept_at < 1:
+            return
+        self._swept_at = now
+        for endpoint, (_, learnt_at) in list(self._windows.items()):
+            if now - learnt_at > FORGET_SECONDS and endpoint not in self._under_way:
+                del self._windows[endpoint]

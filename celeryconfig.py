@@ -24,6 +24,9 @@ imports = ("tasks.worker", "tasks.delivery", "tasks.dispatch", "tasks.housekeepi
 task_default_queue = settings.job_queues[0]
 # On Redis without acknowledgements: they would cost it two transactions a message, to keep what SQL keeps anyway.
 _is_redis = broker_url.startswith("redis")
+if broker_url.startswith("redis://"):
+    # Acknowledges nothing of what needs no acknowledgement (see `service.broker`); of any other Kombu's own is used.
+    broker_transport = "service.broker:Transport"
 _options = {"no_ack": _is_redis, "queue_arguments": {} if _is_redis else {"x-max-priority": 9}}
 task_queues = [Queue(name, **_options) for name in (*settings.job_queues, "delivery", "housekeeping")]  # type: ignore[no-untyped-call]
 task_create_missing_queues = False
@@ -70,26 +73,23 @@ result_extended = False
 task_store_errors_even_if_ignored = False
 
 timezone = "UTC"
-# A tick that waited longer than its interval has been overtaken by the next one.
+# Ticks by seconds. One message for all that are due together: it costs beat, the broker and the worker more than most
+# of the looks it asks for. What has waited for longer than its interval has been overtaken by the next one.
+_ticks = {
+    1.0: ("release_due", "expire_due", "wake_dispatch", "wake_deliveries", "release_messages", "run_schedules"),
+    2.0: ("relay", "settle", "measure_queues"),
+    5.0: ("rescue", "settle_untold", "return_snoozed", "expire_notifications"),
+    10.0: ("alert_failures",),
+    15.0: ("finish_workflows",),
+    300.0: ("prune",),
+    3600.0: ("prepare_partitions",),
+}
 beat_schedule = {
-    name: {
-        "task": f"tasks.housekeeping.{name}",
+    f"every {seconds:g} s": {
+        "task": "tasks.housekeeping.attend",
+        "args": names,
         "schedule": seconds,
         "options": {"expires": max(seconds, 2.0)},
     }
-    for name, seconds in {
-        "release_due": 1.0,
-        "expire_due": 1.0,
-        "wake_deliveries": 1.0,
-        "wake_dispatch": 1.0,
-        "run_schedules": 1.0,
-        "settle": 2.0,
-        "finish_workflows": 15.0,
-        "measure_queues": 2.0,
-        "settle_untold": 5.0,
-        "relay": 2.0,
-        "rescue": 5.0,
-        "prepare_partitions": 3600.0,
-        "prune": 300.0,
-    }.items()
+    for seconds, names in _ticks.items()
 }

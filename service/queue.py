@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -11,7 +11,6 @@ from uuid import UUID
 import structlog
 from celery import Celery
 from kombu.exceptions import BatchPublishError, OperationalError
-from redis.client import Pipeline
 from redis.exceptions import RedisError
 
 from service.redis_client import redis
@@ -101,28 +100,39 @@ HARD_LIMIT_GRACE_SECONDS = 10
 
 def wake(task_name: str) -> None:
     """Have a delivery task look for due rows soon; it is sent a message only where it is not awake."""
+    bell, awake = bell_keys(task_name)
     try:
         pipeline = redis().pipeline(transaction=False)
-        ring(pipeline, task_name)
-        heard(task_name, pipeline.execute())
+        pipeline.rpush(bell, 1)
+        # However often it is rung, it is heard once.
+        pipeline.ltrim(bell, -1, -1)
+        pipeline.set(awake, 1, nx=True, ex=AWAKE_SECONDS)
+        heard(task_name, sleeps=pipeline.execute()[-1])
     except BROKER_ERRORS as error:
         log.warning("wake_failed", task=task_name, error=str(error))
 
 
-def ring(pipeline: Pipeline, task_name: str) -> None:
-    """Ring the bell of a task in a pipeline that carries other things too; its last answers go to `heard`."""
-    pipeline.rpush(_bell(task_name), 1)
-    # However often it is rung, it is heard once.
-    pipeline.ltrim(_bell(task_name), -1, -1)
-    pipeline.set(_awake(task_name), 1, nx=True, ex=AWAKE_SECONDS)
+# What `wake` does, as the end of a script; it answers with what `heard` asks, for each task. KEYS: from %d on the
+# `bell_keys` of each task.
+RING = f"""
+local sleeps = {{}}
+for k = %d, #KEYS, 2 do
+    redis.call('RPUSH', KEYS[k], 1)
+    redis.call('LTRIM', KEYS[k], -1, -1)
+    sleeps[#sleeps + 1] = redis.call('SET', KEYS[k + 1], 1, 'NX', 'EX', {AWAKE_SECONDS}) and 1 or 0
+end
+return sleeps
+"""
 
 
-RING_ANSWERS = 3
+def bell_keys(task_name: str) -> tuple[str, str]:
+    """Where the bell of a task is, and where stands that it is awake."""
+    return _bell(task_name), _awake(task_name)
 
 
-def heard(task_name: str, answers: Sequence[Any]) -> None:
-    """After `ring`: send the message that starts the task where nobody was awake to hear."""
-    if answers[-1]:
+def heard(task_name: str, sleeps: Any) -> None:
+    """After the bell of a task was rung: send the message that starts it where it was not awake to hear."""
+    if sleeps:
         celery_app.send_task(task_name, add_to_parent=False)
 
 

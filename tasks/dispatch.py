@@ -18,9 +18,10 @@ log = structlog.get_logger(__name__)
 
 # Starting a task costs more than waiting a little for the next bell.
 LINGER_SECONDS = 1.0
-# Looking more often than this finds little new, and still less where more jobs wait than may be sent.
+# Looking more often than this finds little new, and still less where more jobs wait than may be sent and the workers
+# have enough before them.
 GATHER_SECONDS = 0.025
-BACKLOG_SECONDS = 0.1
+BACKLOG_SECONDS = 0.25
 
 _windows = Windows()
 

@@ -66,13 +66,14 @@ job AS (
     RETURNING {RETURNED}, payload)
 """
 
-# Whether the dispatcher has something to send now that a job was taken from its queue, or has ended.
+# Whether the dispatcher has something to send now that a job was taken from its queue, which leaves room in it, or has
+# ended, which leaves room in limits.
 # Not EXISTS, of which PostgreSQL may make a table of all held jobs to look a queue up in.
 HELD = """coalesce((SELECT true FROM jobs AS held WHERE held.queue = job.queue AND held.status = 'queued'
     AND held.dispatched_at IS NULL AND held.parked_on IS NULL LIMIT 1), false)"""
 PARKED = "EXISTS (SELECT FROM jobs AS parked WHERE parked.status = 'queued' AND parked.parked_on IS NOT NULL)"
 AFTER_START = f", payload::text AS payload, {HELD} AS holds"
-AFTER_END = f", {HELD} OR {PARKED} AS holds"
+AFTER_END = f", {PARKED} AS holds"
 
 
 def start_job(job_id: UUID, attempt: int, worker: str) -> JobRow | None:

@@ -60,7 +60,8 @@ class Pass:
 
     sent: int
     parked: int
-    # Whether jobs that nothing holds back were left, for there are messages enough ahead of the workers.
+    # Whether jobs that nothing holds back were left, for there are messages enough ahead of the workers; false as long
+    # as the workers run out of messages between two looks.
     is_full: bool
     # When a rate lets go of the next job, if that is what the jobs wait for.
     next_start: datetime | None
@@ -172,6 +173,7 @@ def dispatch(windows: Windows) -> Pass:
             if job["queue"] in candidates:
                 candidates[job["queue"]].append(job)
         allowances.load({subject for jobs in candidates.values() for job in jobs for subject in subjects_of(job)})
+        has_run_dry = any(jobs and not state.levels[queue].total() for queue, jobs in candidates.items())
         chosen: list[JobRow] = []
         parked: dict[str, str] = {}
         seen = 0
@@ -190,7 +192,7 @@ def dispatch(windows: Windows) -> Pass:
         after_commit(lambda: enqueue_jobs(rows))
     windows.meets_limits = bool(parked)
     starts = [allowances.next_start(subject) for subject in {*state.parked, *parked.values()}]
-    is_full = seen < sum(len(jobs) for jobs in candidates.values())
+    is_full = not has_run_dry and seen < sum(len(jobs) for jobs in candidates.values())
     return Pass(len(rows), len(parked), is_full, min((start for start in starts if start is not None), default=None))
 
 

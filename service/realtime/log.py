@@ -19,7 +19,7 @@ import structlog
 from redis import Redis
 from redis.exceptions import NoScriptError
 
-from service.queue import BROKER_ERRORS, RING_ANSWERS, heard, ring
+from service.queue import BROKER_ERRORS, RING, bell_keys, heard, wake
 from service.realtime.vocabulary import width
 from service.redis_client import redis
 from service.settings import current_settings
@@ -56,7 +56,8 @@ redis.call('EXPIRE', KEYS[1], ARGV[2])
 """
 
 # The stream's own ids are the event ids, so a read from an event on needs no index.
-# KEYS: … and told. ARGV: … and channel, length, seconds, ids of the untold, then width and entry by turns.
+# KEYS: … and told, then the bells of tasks to wake. ARGV: … and channel, length, seconds, ids of the untold, then width
+# and entry by turns.
 APPEND = (
     _EPOCH
     + """
@@ -68,6 +69,7 @@ end
 redis.call('EXPIRE', KEYS[2], ARGV[6])
 for id in string.gmatch(ARGV[7], '%d+') do redis.call('ZADD', KEYS[4], ARGV[1], id) end
 """
+    + RING % 5
 )
 
 # An event without a number of its own: whoever follows the log sees that its epoch has ended.
@@ -127,12 +129,14 @@ def _keys(user_id: str) -> list[str]:
 def append(
     entries: Sequence[Entry], wakes: Sequence[str] = (), untold: Mapping[str, Sequence[int]] | None = None
 ) -> None:
-    """Number and publish entries, and wake the tasks that have to do with them, in one pipeline.
+    """Number and publish entries, and wake the tasks that have to do with them, all in one go.
 
     `untold`: by user the rows of `untold_events` that are told by this. When Redis is away they stay, and the log of
     each user is broken later on; what the tasks would have done is found by the ticks.
     """
-    if not entries and not wakes:
+    if not entries:
+        for task_name in wakes:
+            wake(task_name)
         return
     settings = current_settings()
     by_user: dict[str, list[Any]] = {}
@@ -140,12 +144,17 @@ def append(
         by_user.setdefault(user_id, []).extend((width(entry), _serialized(entry)))
     now = int(time.time() * 1000)
     limits = (settings.event_log_length, settings.event_log_seconds)
-    calls: list[list[Any]] = [
-        [*_keys(user_id), now, HEAD_SECONDS, 0, channel_of(user_id), *limits, _listed(untold, user_id), *texts]
-        for user_id, texts in by_user.items()
-    ]
+    calls: list[list[Any]] = []
+    for user_id, texts in by_user.items():
+        keys = _keys(user_id)
+        if not calls:
+            # The bells are rung once.
+            keys += [key for task_name in wakes for key in bell_keys(task_name)]
+        values = [now, HEAD_SECONDS, 0, channel_of(user_id), *limits, _listed(untold, user_id), *texts]
+        calls.append([len(keys), *keys, *values])
     try:
-        _run(calls, wakes)
+        for task_name, sleeps in zip(wakes, _run(calls), strict=True):
+            heard(task_name, sleeps)
     except BROKER_ERRORS as error:
         log.warning("event_log_unavailable", error=str(error), users=len(by_user))
 
@@ -154,36 +163,29 @@ def _listed(untold: Mapping[str, Sequence[int]] | None, user_id: str) -> str:
     return " ".join(map(str, untold.get(user_id, ()))) if untold else ""
 
 
-def _run(calls: Sequence[list[Any]], wakes: Sequence[str]) -> None:
-    if len(calls) == 1 and not wakes:
+def _run(calls: Sequence[list[Any]]) -> Sequence[int]:
+    """The answer to the first of these calls of the script."""
+    if len(calls) == 1:
         # The most frequent case by far, and a pipeline of one has its price.
-        _run_one(calls[0])
-        return
+        return _run_one(calls[0])
     pipeline = redis().pipeline(transaction=False)
     for call in calls:
-        pipeline.evalsha(APPEND_SHA, 4, *call)
-    for task_name in wakes:
-        ring(pipeline, task_name)
+        pipeline.evalsha(APPEND_SHA, *call)
     answers = pipeline.execute(raise_on_error=False)
-    unknown = [call for call, answer in zip(calls, answers, strict=False) if isinstance(answer, NoScriptError)]
-    if unknown:
-        _load_script()
-        for call in unknown:
-            _run_one(call)
-    for answer in answers:
-        if isinstance(answer, Exception) and not isinstance(answer, NoScriptError):
+    for number, answer in enumerate(answers):
+        if isinstance(answer, NoScriptError):
+            answers[number] = _run_one(calls[number])
+        elif isinstance(answer, Exception):
             raise answer
-    for number, task_name in enumerate(wakes):
-        begin = len(calls) + number * RING_ANSWERS
-        heard(task_name, answers[begin : begin + RING_ANSWERS])
+    return cast("Sequence[int]", answers[0])
 
 
-def _run_one(call: list[Any]) -> None:
+def _run_one(call: list[Any]) -> Sequence[int]:
     try:
-        redis().evalsha(APPEND_SHA, 4, *call)
+        return cast("Sequence[int]", redis().evalsha(APPEND_SHA, *call))
     except NoScriptError:
         _load_script()
-        redis().evalsha(APPEND_SHA, 4, *call)
+        return cast("Sequence[int]", redis().evalsha(APPEND_SHA, *call))
 
 
 def _load_script() -> None:

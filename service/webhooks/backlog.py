@@ -38,17 +38,17 @@ WITH lane AS (SELECT * FROM jsonb_to_recordset(%(lanes)s) AS lane(id uuid, place
 claimed AS (
     UPDATE webhook_deliveries AS delivery
     SET status = 'delivering', in_backlog = false, attempts = attempts + 1, next_attempt_at = %(lease)s
-    WHERE id IN (SELECT due.id FROM lane, LATERAL (
+    WHERE id = ANY(ARRAY(SELECT due.id FROM lane, LATERAL (
         SELECT id FROM webhook_deliveries WHERE webhook_id = lane.id AND in_backlog
-        ORDER BY next_attempt_at LIMIT lane.places FOR UPDATE SKIP LOCKED) AS due)
+        ORDER BY next_attempt_at LIMIT lane.places FOR UPDATE SKIP LOCKED) AS due))
     RETURNING delivery.*)
 {READY}
 """
 
 SKIP = """
 UPDATE webhook_deliveries SET status = 'skipped', in_backlog = false, next_attempt_at = NULL
-WHERE id IN (SELECT id FROM webhook_deliveries WHERE webhook_id = %(endpoint)s AND in_backlog
-    LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+WHERE id = ANY(ARRAY(SELECT id FROM webhook_deliveries WHERE webhook_id = %(endpoint)s AND in_backlog
+    LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
 RETURNING id
 """
 

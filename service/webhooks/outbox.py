@@ -58,7 +58,9 @@ claimed AS (
         in_backlog = must_wait AND NOT is_off,
         attempts = attempts + CASE WHEN is_off OR must_wait THEN 0 ELSE 1 END,
         next_attempt_at = CASE WHEN is_off THEN NULL WHEN must_wait THEN next_attempt_at ELSE %(lease)s END
-    FROM judged WHERE delivery.id = judged.id
+    FROM judged
+    -- Said twice, for a plan made while the table was small would read it from end to end ever after.
+    WHERE delivery.id = judged.id AND delivery.id = ANY(ARRAY(SELECT id FROM judged))
     RETURNING delivery.*),
 behind AS (
     UPDATE webhooks SET backlog_at = coalesce(backlog_at, %(now)s)
@@ -144,7 +146,8 @@ moved AS (
     SET status = outcome.status, next_attempt_at = outcome.next_attempt_at, status_code = outcome.status_code,
         free_attempts = free_attempts + outcome.is_free::int
     FROM outcome
-    WHERE delivery.id = outcome.id AND delivery.attempts = outcome.attempt AND delivery.status = 'delivering'),
+    WHERE delivery.id = outcome.id AND delivery.attempts = outcome.attempt AND delivery.status = 'delivering'
+        AND delivery.id = ANY(ARRAY(SELECT id FROM outcome))),
 noted AS (
     INSERT INTO webhook_attempts (id, delivery_id, attempt, request_url, request_headers, payload_format, status_code,
         error_class, resolved_address, response_headers, response_body, timings, created_at)

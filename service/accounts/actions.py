@@ -29,7 +29,7 @@ from service.audit.actions import record
 from service.clock import utcnow
 from service.database import transaction
 from service.errors import NotAllowed, NotAuthenticated, ValidationFailed
-from service.notifications.actions import write_default_preferences
+from service.notifications.preferences import write_default_preferences
 from service.settings import current_settings
 from service.webhooks.actions import set_legacy_webhook
 

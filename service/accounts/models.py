@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ForeignKey, Index, Text, UniqueConstraint, text
@@ -42,6 +43,8 @@ class User(Base):
     password_hash: Mapped[str] = mapped_column(Text)
     roles: Mapped[list[str]] = mapped_column(ARRAY(Text))
     timezone: Mapped[str] = mapped_column(Text, default="UTC")
+    # `{"start": "22:00", "end": "07:00"}` by the clock of `timezone`.
+    quiet_hours: Mapped[dict[str, Any] | None]
     is_active: Mapped[bool] = mapped_column(default=True)
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
     updated_at: Mapped[datetime] = mapped_column(default=utcnow, onupdate=utcnow)

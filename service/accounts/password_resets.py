@@ -16,8 +16,8 @@ from service.audit.actions import record
 from service.clock import utcnow
 from service.database import transaction
 from service.errors import ValidationFailed
+from service.notification_templates.builtin import PASSWORD_RESET
 from service.notifications.channel_messages import EMAIL, queue_message
-from service.notifications.mail import PASSWORD_RESET
 
 LIFETIME = timedelta(hours=1)
 REQUESTS_PER_HOUR = 3

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 ADMIN = "admin"
 OPERATOR = "operator"
+# Sends notifications to others of its tenant; operators and administrators do so without it.
+SENDER = "sender"
 USER = "user"
 
-ROLES = (ADMIN, OPERATOR, USER)
+ROLES = (ADMIN, OPERATOR, SENDER, USER)

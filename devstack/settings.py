@@ -22,6 +22,7 @@ class StackSettings:
     var_folder: Path
     port: int = 5000
     flower_port: int = 5555
+    mail_catcher_port: int = 8025
     host: str = "127.0.0.1"
     concurrency: int = 2
     database_url: str | None = None
@@ -42,6 +43,7 @@ class StackSettings:
             var_folder=var_folder if var_folder.is_absolute() else PROJECT_FOLDER / var_folder,
             port=_number(environment, "PORT", 5000),
             flower_port=_number(environment, "FLOWER_PORT", 5555),
+            mail_catcher_port=_number(environment, "MAIL_CATCHER_PORT", 8025),
             host=environment.get("HOST") or "127.0.0.1",
             concurrency=_number(environment, "MAX_CONCURRENT_JOBS", min(max(os.cpu_count() or 2, 2), 5)),
             database_url=environment.get("DATABASE_URL") or None,
@@ -65,6 +67,7 @@ class StackSettings:
             var_folder=var_folder,
             port=free_port(),
             flower_port=free_port(),
+            mail_catcher_port=free_port(),
             concurrency=concurrency,
             database_url=database_url,
             redis_url=redis_url,
@@ -83,6 +86,11 @@ class StackSettings:
         if not is_development or self.host not in _LOOPBACK or "WEBHOOK_ALLOW_NETWORKS" in self.environment:
             return {}
         return {"WEBHOOK_ALLOW_NETWORKS": "127.0.0.0/8,::1/128"}
+
+    @property
+    def catches_mails(self) -> bool:
+        """Whether `make run` takes the mails itself: where no mail server is set, and nobody waits for a mail."""
+        return not self.environment.get("SMTP_URL") and self.environment.get("CARILLON_ENV") != "production"
 
     @property
     def job_queues(self) -> str:

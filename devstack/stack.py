@@ -16,6 +16,7 @@ from devstack.errors import StackError
 from devstack.guard import APPLICATION_STAGE, Guard
 from devstack.keys import kept_secrets, write_private
 from devstack.lock import FolderLock
+from devstack.mail_catcher import MailCatcher
 from devstack.postgres import PostgresServer
 from devstack.processes import SHUTDOWN_GRACE_SECONDS, STOP_PATIENCE_SECONDS, Process, Program, stop_all
 from devstack.programs import all_programs, carillon
@@ -44,6 +45,7 @@ class Stack:
         self.log_folder = settings.var_folder / "log"
         self.postgres: PostgresServer | None = None
         self.redis: RedisServer | None = None
+        self.mail_catcher: MailCatcher | None = None
         self._checkpoint = checkpoint
         self._lock = FolderLock(settings.var_folder)
         self._guard: Guard | None = None
@@ -99,6 +101,7 @@ class Stack:
             "MAX_CONCURRENT_JOBS": str(settings.concurrency),
             "DATABASE_URL": self.database_url,
             "REDIS_URL": self.redis_url,
+            **({"SMTP_URL": self.mail_catcher.smtp_url} if self.mail_catcher else {}),
         }
 
     def start(self, names: Iterable[str] | None = None) -> None:
@@ -139,6 +142,12 @@ class Stack:
             self.redis.start()
         self._checkpoint()
         self._write_environment_file()
+
+    def catch_mails(self) -> None:
+        """Have the platform's mails go nowhere but to a page; before the servers are started."""
+        folder = self.settings.var_folder / "mail-catcher"
+        self.mail_catcher = MailCatcher(folder, page_port=self.settings.mail_catcher_port)
+        self.mail_catcher.start()
 
     def run(self, command: Sequence[str]) -> str:
         """Run a command in the stack's environment; return what it printed, or raise `StackError`."""
@@ -221,6 +230,9 @@ class Stack:
         for server in (self.redis, self.postgres):
             if server:
                 server.stop()
+        if self.mail_catcher:
+            self.mail_catcher.stop()
+            self.mail_catcher = None
         if self._guard:
             environment_file(self.settings.var_folder).unlink(missing_ok=True)
             self._guard.close()

@@ -66,8 +66,13 @@ class Terminal:
     def _start(self) -> None:
         settings = self._settings
         self._stack.take_folder()
-        check_ports({"PORT": settings.port, "FLOWER_PORT": settings.flower_port})
+        ports = {"PORT": settings.port, "FLOWER_PORT": settings.flower_port}
+        if settings.catches_mails:
+            ports["MAIL_CATCHER_PORT"] = settings.mail_catcher_port
+        check_ports(ports)
         self._follower.say(f"Starting; data, logs and secrets are in {settings.var_folder}.")
+        if settings.catches_mails:
+            self._stack.catch_mails()
         self._stack.start_servers()
         self._stack.run(carillon("migrate"))
         bootstrap = self._stack.run(carillon("bootstrap")).strip()
@@ -77,7 +82,8 @@ class Terminal:
         self._stack.start_processes()
         self._stack.wait_until_healthy()
         self._show_logs()
-        print(announcement(settings, bootstrap), flush=True)
+        catcher = self._stack.mail_catcher
+        print(announcement(settings, bootstrap, catcher.page_url if catcher else None), flush=True)
 
     def _mend(self) -> None:
         """Start again what has died, after a pause."""
@@ -137,14 +143,15 @@ class Terminal:
                 process.send_to_group(signal.SIGKILL)
 
 
-def announcement(settings: StackSettings, bootstrap: str) -> str:
-    """Return the block that tells where everything is; `bootstrap` is what that command said."""
+def announcement(settings: StackSettings, bootstrap: str, mails: str | None) -> str:
+    """Return the block that tells where everything is: what `bootstrap` said, and where the `mails` are shown."""
     rows = [
         "Carillon is running.",
         "",
         f"  Carillon       {settings.url}/",
         f"  API documents  {settings.url}/api/docs",
         f"  Flower         {settings.flower_url}/",
+        *([f"  Mails          {mails}"] if mails else []),
         *(f"  {line.strip()}" for line in bootstrap.splitlines() if line.strip()),
         "",
         "Ctrl-C stops everything.",

@@ -1,0 +1,1 @@
+"""Web push: the browsers that users allowed to be told by."""

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 MAXIMUM_DEPTH = 64
 # A batch of a thousand jobs with fifty values each fits.
 MAXIMUM_VALUES = 60_000
+# Where a mail program posts the form that RFC 8058 prescribes.
+FORM_PATH = "/api/notifications/unsubscribe"
 # What anybody may send without an account.
-ACCOUNT_PATHS = "/api/auth/"
+ACCOUNT_PATHS = ("/api/auth/", FORM_PATH)
 ACCOUNT_BODY_BYTES = 16_384
 
 
@@ -51,7 +53,7 @@ def check_body() -> None:
     # A body whose length was not told is read up to the limit and cut there.
     if request.content_length is None and len(body) >= limit:
         raise BodyTooLarge
-    if not body:
+    if not body or request.path == FORM_PATH:
         return
     if not request.is_json:
         raise WrongContentType

@@ -91,7 +91,22 @@ class NotificationUnread(NotificationEvent):
 
 
 class NotificationDeleted(NotificationEvent):
-    """A notification was deleted."""
+    """A notification was deleted, or has expired."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationShown(NotificationEvent):
+    """Devices are shown a notification as it is now, as clients see it."""
+
+    notification: Mapping[str, Any]
+
+
+class NotificationUpdated(NotificationShown):
+    """A notification was archived or snoozed or taken back, or its matter was settled."""
+
+
+class NotificationReturned(NotificationShown):
+    """A notification that was snoozed is back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +122,19 @@ class WebhookFailing(WebhookEvent):
 
 class WebhookDisabled(WebhookEvent):
     """The platform has switched the endpoint off; `disabled_reason` is `gone` or `failing`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendResolved(Event):
+    """Somebody has settled what was sent to many.
+
+    `send` is its row: id, organization_id, sender_id, title, resolution, resolved_by.
+    """
+
+    send: Mapping[str, Any]
+    username: str
+    # Of the button that was pressed.
+    label: str
 
 
 EventType = TypeVar("EventType", bound=Event)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime
 from uuid import UUID
 
@@ -18,3 +19,9 @@ def first_id_at(moment: datetime) -> UUID:
     # Nothing was made before 1970, but somebody may search there.
     milliseconds = max(0, int(moment.timestamp() * 1000))
     return UUID(int=(milliseconds << 80) | (7 << 76) | (2 << 62))
+
+
+def derived_id(event: UUID, recipient: str) -> UUID:
+    """The id of what an event becomes for somebody, always the same: SQL's function of this name, in Python."""
+    digest = hashlib.md5(f"{event}{recipient}".encode(), usedforsecurity=False).hexdigest()
+    return UUID(f"{str(event)[:14]}7{digest[:3]}-8{digest[3:6]}-{digest[6:18]}")

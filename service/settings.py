@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from email.utils import parseaddr
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet
 from flask import current_app
+from phonenumbers import SUPPORTED_REGIONS
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -136,6 +138,48 @@ def _proxy_url(value: str) -> str:
         raise ValueError("must be http://[user:password@]host:port or https://…, user and password percent-encoded")
     urlsplit(value)  # knows what is an address in brackets
     return value
+
+
+def _service_url(value: str) -> str:
+    if not urlsplit(_url("http", "https")(value)).hostname:
+        raise ValueError("must name a host")
+    return value.rstrip("/")
+
+
+def _smtp_urls(value: str) -> str:
+    # Without the value: it may hold a password.
+    for url in _words(value):
+        parts = urlsplit(url)
+        if parts.scheme not in ("smtp", "smtps") or not parts.hostname or parts.port == 0:
+            raise ValueError("must be smtp://[user:password@]host[:port] or smtps://…, several separated by commas")
+    return value
+
+
+def _sender(value: str) -> str:
+    if "@" not in parseaddr(value)[1] or not value.isprintable():
+        raise ValueError("must be an address, such as Carillon <carillon@example.com>")
+    return value
+
+
+def _some_of(*words: str) -> Callable[[str], tuple[str, ...]]:
+    def parse(value: str) -> tuple[str, ...]:
+        chosen = _words(value)
+        if not set(chosen) <= set(words) or len(set(chosen)) < len(chosen):
+            raise ValueError(f"must be some of {', '.join(words)}, comma separated")
+        return chosen
+
+    return parse
+
+
+def _region(value: str) -> str:
+    if value not in SUPPORTED_REGIONS:
+        raise ValueError("must be a region of two letters, such as DE")
+    return value
+
+
+def _contact(value: str) -> str:
+    # RFC 8292, 2.1.
+    return _url("mailto", "https")(value)
 
 
 def _folders(value: str) -> tuple[Path, ...]:
@@ -324,14 +368,85 @@ class Settings:
     media_roots: tuple[Path, ...] = setting(
         "MEDIA_ROOTS", _folders, None, "folders that hold libraries, colon separated; var/media if not set"
     )
+    email_enabled: bool = setting(
+        "EMAIL_NOTIFICATIONS_ENABLED",
+        _flag,
+        "true",
+        "whether notifications go out by e-mail; mails about passwords always do",
+    )
     smtp_url: str = setting(
         "SMTP_URL",
-        _text,
+        _smtp_urls,
         "",
-        "smtp://user:password@host:port or smtps://…; empty: mails are kept under var/mail",
+        "smtp://user:password@host:port or smtps://…; several, comma separated, are tried in order; empty: mails are "
+        "kept under var/mail",
         secret=True,
     )
-    mail_from: str = setting("MAIL_FROM", _text, "Carillon <carillon@localhost>", "sender of the platform's mails")
+    mail_from: str = setting("MAIL_FROM", _sender, "Carillon <carillon@localhost>", "sender of the platform's mails")
+    whatsapp_providers: tuple[str, ...] = setting(
+        "WHATSAPP_PROVIDER",
+        _some_of("twilio", "waha", "cloud"),
+        "",
+        "twilio, waha or cloud; several, comma separated, are tried in order; empty: no WhatsApp",
+    )
+    twilio_account_sid: str = setting("TWILIO_ACCOUNT_SID", _text, "", "account of Twilio")
+    twilio_auth_token: str = setting("TWILIO_AUTH_TOKEN", _text, "", "its token", secret=True)
+    twilio_from: str = setting("TWILIO_FROM", _text, "", "number with WhatsApp at Twilio, such as +14155238886")
+    twilio_url: str = setting("TWILIO_URL", _service_url, "https://api.twilio.com", "Twilio's address")
+    waha_url: str | None = setting("WAHA_URL", _service_url, None, "address of the WAHA server")
+    waha_session: str = setting("WAHA_SESSION", _text, "default", "its session that sends")
+    waha_api_key: str = setting("WAHA_API_KEY", _text, "", "its API key, if it wants one", secret=True)
+    whatsapp_cloud_token: str = setting(
+        "WHATSAPP_CLOUD_TOKEN", _text, "", "access token of the WhatsApp Cloud API", secret=True
+    )
+    whatsapp_cloud_phone_id: str = setting("WHATSAPP_CLOUD_PHONE_ID", _text, "", "its id of the number that sends")
+    whatsapp_cloud_url: str = setting(
+        "WHATSAPP_CLOUD_URL", _service_url, "https://graph.facebook.com/v25.0", "its address, with the version"
+    )
+    phone_default_region: str | None = setting(
+        "PHONE_DEFAULT_REGION",
+        _region,
+        None,
+        "region of phone numbers without a country code, such as DE; refused if not set",
+    )
+    push_contact: str = setting(
+        "PUSH_CONTACT",
+        _contact,
+        None,
+        "mailto: or https: address that push services may complain to; that of MAIL_FROM if not set",
+    )
+    push_apprise_urls: tuple[str, ...] = setting(
+        "PUSH_APPRISE_URLS",
+        _words,
+        "",
+        "Apprise URLs, comma separated, such as ntfys://ntfy.example.com/{username}, that take the pushes "
+        "which no browser of their user takes (extra apprise); {username} and {user_id} are filled in",
+        secret=True,
+    )
+    email_gather_seconds: int = setting(
+        "EMAIL_GATHER_SECONDS", _positive, "10", "seconds in which such e-mails to one user become one"
+    )
+    critical_notification_types: tuple[str, ...] = setting(
+        "CRITICAL_NOTIFICATION_TYPES",
+        _words,
+        "security",
+        "types of notification that nobody can mute and no quiet hours hold, comma separated",
+    )
+    alert_failures: int = setting(
+        "ALERT_FAILURES", _positive, "10", "failed jobs of one type and error that operators are alerted to"
+    )
+    alert_window_seconds: int = setting(
+        "ALERT_WINDOW_SECONDS", _positive, "300", "seconds within which so many have to fail"
+    )
+    alert_repeat_seconds: int = setting(
+        "ALERT_REPEAT_SECONDS", _positive, "3600", "seconds before operators are alerted to the same again"
+    )
+    message_retry_seconds: int = setting(
+        "MESSAGE_RETRY_SECONDS",
+        _positive,
+        "60",
+        "seconds before a message that no provider took is tried again; then 5, 30 and 120 times as long",
+    )
     artifacts_url: str = setting(
         "ARTIFACTS_URL",
         _storage_url,
@@ -403,6 +518,7 @@ class Settings:
 def _derive(parsed: dict[str, Any]) -> None:
     parsed["broker_url"] = parsed["broker_url"] or parsed["redis_url"]
     parsed["result_backend"] = parsed["result_backend"] or parsed["redis_url"]
+    parsed["push_contact"] = parsed["push_contact"] or f"mailto:{parseaddr(parsed['mail_from'])[1]}"
     parsed["public_url"] = (parsed["public_url"] or f"http://localhost:{parsed['port']}").rstrip("/")
     parsed["connection_sqlite_roots"] = parsed["connection_sqlite_roots"] or (parsed["var_dir"] / "databases",)
     parsed["artifacts_url"] = parsed["artifacts_url"] or f"file://{parsed['var_dir']}/artifacts"
@@ -419,12 +535,41 @@ def _check(settings: Settings) -> None:
         raise SettingsError("SECRET_KEY must be set where HOST is not the loopback address: the default one is public")
     if settings.artifacts_url.startswith("s3:") and find_spec("s3fs") is None:
         raise SettingsError("ARTIFACTS_URL needs the extra s3: pip install 'carillon[s3]'")
+    _check_providers(settings)
     if not settings.is_production:
         return
     if settings.secret_key == DEVELOPMENT_SECRET:
         raise SettingsError("SECRET_KEY must be set in production")
     if DEVELOPMENT_ENCRYPTION_KEY in settings.encryption_keys:
         raise SettingsError("ENCRYPTION_KEYS must be set in production")
+
+
+# What each provider cannot do without: fields of Settings.
+_NEEDS: Mapping[str, tuple[str, ...]] = {
+    "twilio": ("twilio_account_sid", "twilio_auth_token", "twilio_from"),
+    "waha": ("waha_url",),
+    "cloud": ("whatsapp_cloud_token", "whatsapp_cloud_phone_id"),
+}
+
+
+def _check_providers(settings: Settings) -> None:
+    names = {item.name: item.metadata["name"] for item in fields(settings)}
+    for provider in settings.whatsapp_providers:
+        if missing := [names[each] for each in _NEEDS[provider] if not getattr(settings, each)]:
+            raise SettingsError(f"WHATSAPP_PROVIDER names {provider}, which needs {', '.join(missing)}")
+    if settings.push_apprise_urls:
+        _check_apprise(settings.push_apprise_urls)
+
+
+def _check_apprise(urls: tuple[str, ...]) -> None:
+    if find_spec("apprise") is None:
+        raise SettingsError("PUSH_APPRISE_URLS needs the extra apprise: pip install 'carillon[apprise]'")
+    from apprise import Apprise
+
+    for number, url in enumerate(urls, 1):
+        # Without the value: it may hold a password.
+        if Apprise.instantiate(url.replace("{username}", "name").replace("{user_id}", "id")) is None:
+            raise SettingsError(f"PUSH_APPRISE_URLS: Apprise does not understand the URL at place {number}")
 
 
 def current_settings() -> Settings:

@@ -132,14 +132,15 @@ def configure_web(app: Flask, settings: Settings) -> None:
 
 
 def _blueprints() -> list[Blueprint]:
-    """The `blueprint` of each module named `rest` in a room."""
+    """The `blueprint` of each module of a room that is named `rest`, or `…_rest` where the room has several."""
     found = []
     for room in pkgutil.iter_modules([str(ROOMS)], "service."):
         if not room.ispkg:
             continue
         package = importlib.import_module(room.name)
-        if any(module.name == "rest" for module in pkgutil.iter_modules(package.__path__)):
-            found.append(importlib.import_module(f"{room.name}.rest").blueprint)
+        for module in pkgutil.iter_modules(package.__path__):
+            if module.name == "rest" or module.name.endswith("_rest"):
+                found.append(importlib.import_module(f"{room.name}.{module.name}").blueprint)
     return found
 
 
@@ -175,7 +176,7 @@ def _finish_answer(response: Response) -> Response:
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["X-Frame-Options"] = "DENY"
     response.headers["Referrer-Policy"] = "no-referrer"
-    response.headers["Content-Security-Policy"] = CONTENT_POLICY
+    response.headers.setdefault("Content-Security-Policy", CONTENT_POLICY)
     if not request.path.startswith("/api/docs"):
         # Answers hold tokens, secrets and people's data.
         response.headers.setdefault("Cache-Control", "no-store")

@@ -61,6 +61,12 @@ class JobContext:
         return self._attempt.number
 
     @property
+    def is_last_attempt(self) -> bool:
+        """Whether no other attempt follows when this one fails."""
+        row = self._attempt.row
+        return bool(row["attempt"] >= row["max_attempts"] + row["rescues"])
+
+    @property
     def user_id(self) -> UUID:
         """The owner of this job."""
         return UUID(str(self._attempt.row["user_id"]))

@@ -10,7 +10,10 @@ from sqlalchemy.exc import OperationalError
 
 from service.jobs import lifecycle
 from service.jobs.dependencies import BATCH, settle_ended
-from service.notifications.channel_messages import messages_are_due
+from service.notifications import expiry, snoozing
+from service.notifications.channel_messages import SEND_TASK, messages_are_due
+from service.notifications.digests import messages_are_ripe, release_held
+from service.operations.alerts import alert_operators
 from service.operations.partitions import prepare_partitions as make_partitions
 from service.operations.retention import TICK_SECONDS
 from service.operations.retention import prune as delete_old
@@ -23,7 +26,7 @@ from service.webhooks.backlog import free_stranded_backlogs
 from service.webhooks.outbox import deliveries_are_due
 from service.workflows.actions import finish_ended_workflows
 from tasks.application import flask_app
-from tasks.delivery import deliver_webhooks, send_email
+from tasks.delivery import deliver_webhooks
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +44,17 @@ def tick(work: Callable[[], Any]) -> Any:
     run.__doc__ = work.__doc__
     # Without events: in Flower several ticks a second would bury the jobs.
     return celery_app.task(name=f"tasks.housekeeping.{work.__name__}", ignore_result=True, send_events=False)(run)
+
+
+@celery_app.task(name=f"{__name__}.attend", ignore_result=True, send_events=False)
+def attend(*names: str) -> None:
+    """Run these ticks, one after the other."""
+    for name in names:
+        try:
+            celery_app.tasks[f"{__name__}.{name}"]()
+        except Exception:
+            # One that is broken must not take the others along.
+            log.exception("tick_broken", tick=name)
 
 
 @tick
@@ -115,7 +129,34 @@ def wake_deliveries() -> None:
     if deliveries_are_due():
         wake(deliver_webhooks.name)
     if messages_are_due():
-        wake(send_email.name)
+        wake(SEND_TASK)
+
+
+@tick
+def return_snoozed() -> None:
+    """Have notifications back that were put off and whose time has come."""
+    while snoozing.return_snoozed() == snoozing.BATCH:
+        continue
+
+
+@tick
+def expire_notifications() -> None:
+    """Delete the notifications that have expired."""
+    while expiry.delete_expired() == expiry.BATCH:
+        continue
+
+
+@tick
+def release_messages() -> None:
+    """Release the messages whose quiet hours or digests are over; several of a user become one."""
+    while messages_are_ripe() and release_held():
+        continue
+
+
+@tick
+def alert_failures() -> None:
+    """Alert operators to jobs that keep failing."""
+    alert_operators()
 
 
 @tick

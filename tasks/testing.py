@@ -133,6 +133,7 @@ class RecordingContext:
         *,
         job_id: UUID,
         attempt: int,
+        is_last_attempt: bool,
         user_id: UUID,
         organization_id: UUID,
         parents: Mapping[str, Parent],
@@ -142,6 +143,7 @@ class RecordingContext:
     ) -> None:
         self._job_id = job_id
         self._attempt = attempt
+        self._is_last_attempt = is_last_attempt
         self._user_id = user_id
         self._organization_id = organization_id
         self._parents = parents
@@ -168,6 +170,11 @@ class RecordingContext:
     def attempt(self) -> int:
         """Which attempt this is, from 1."""
         return self._attempt
+
+    @property
+    def is_last_attempt(self) -> bool:
+        """Whether no other attempt follows when this one fails."""
+        return self._is_last_attempt
 
     @property
     def user_id(self) -> UUID:
@@ -373,6 +380,7 @@ def run_job(
     context = RecordingContext(
         job_id=job_id or new_id(),
         attempt=attempt,
+        is_last_attempt=attempt > found.retry_limit,
         user_id=user_id or new_id(),
         organization_id=organization_id or new_id(),
         parents={name: _parent(value) for name, value in (parents or {}).items()},

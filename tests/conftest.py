@@ -113,7 +113,7 @@ def make_user(app: Flask) -> MakeUser:
     from service.accounts.tokens import issue_access_token
     from service.database import transaction
     from service.ids import new_id
-    from service.notifications.actions import write_default_preferences
+    from service.notifications.preferences import write_default_preferences
 
     def make(roles: tuple[str, ...] = ("user",), organization: UUID | None = None) -> Account:
         name = f"u{new_id().hex[-20:]}"

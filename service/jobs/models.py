@@ -89,6 +89,8 @@ class Job(Base):
             postgresql_include=["user_id"],
             postgresql_where=text("status = 'failed' AND discarded_at IS NULL"),
         ),
+        # What has failed of late, however old it was when it failed: for the alerts.
+        Index("ix_jobs_failed", "completed_at", postgresql_where=text("status = 'failed'")),
         # Ended, and what depends on them has not been told yet.
         Index(
             "ix_jobs_settling",

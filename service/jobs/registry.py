@@ -22,6 +22,21 @@ Check = Callable[[UUID, Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True)
+class Notices:
+    """What the inbox says of a type's jobs: titles by what happened, None for the usual ones with the job's name.
+
+    `view` labels the button of a completed one that leads to its result; None: no button.
+    """
+
+    queued: str | None = None
+    started: str | None = None
+    completed: str | None = None
+    failed: str | None = None
+    cancelled: str | None = None
+    view: str | None = None
+
+
+@dataclass(frozen=True)
 class JobType:
     """A kind of job: what it takes, what it runs, and how it is retried where the job does not say."""
 
@@ -44,6 +59,7 @@ class JobType:
     stages: tuple[str, ...]
     # Whether the owner's inbox also tells that the job was queued.
     tells_queued: bool
+    notices: Notices | None
     check: Check | None
     # Of all jobs of the type, and of those with the same concurrency key in a tenant.
     limit: Limit
@@ -87,6 +103,7 @@ def job_type(
     permanent: tuple[type[Exception], ...] = (),
     stages: tuple[str, ...] = (),
     tells_queued: bool = False,
+    notices: Notices | None = None,
     check: Check | None = None,
     concurrency: int | None = None,
     rate: Rate | None = None,
@@ -129,6 +146,7 @@ def job_type(
             permanent=permanent,
             stages=stages,
             tells_queued=tells_queued,
+            notices=notices,
             check=check,
             limit=Limit(concurrency, rate),
             key_limit=Limit(key_concurrency, key_rate),

@@ -1,111 +1,125 @@
-"""Writes of the inbox and of preferences."""
+"""Writes of the inbox."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from uuid import UUID
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete
 
 from service.accounts.identity import Identity
-from service.accounts.models import User
 from service.clock import utcnow
-from service.database import transaction
-from service.errors import NotAllowed, NotFound
-from service.events import NotificationDeleted, NotificationRead, NotificationUnread, publish
-from service.notifications.counts import count_unread
-from service.notifications.models import Notification, NotificationPreference
-
-# S1, "Default preferences for new users": (type, channel, enabled).
-DEFAULT_PREFERENCES = (
-    ("job_status", "in_app", True),
-    ("job_status", "email", True),
-    ("invitations", "in_app", True),
-    ("invitations", "email", True),
-    ("system", "in_app", True),
-    ("system", "email", False),
+from service.database import fetch_all, transaction
+from service.events import (
+    NotificationDeleted,
+    NotificationEvent,
+    NotificationRead,
+    NotificationUnread,
+    NotificationUpdated,
+    publish,
 )
-
-
-class NotificationNotFound(NotFound):
-    """There is no such notification."""
-
-    code = "notification_not_found"
-
-
-class PreferenceNotFound(NotFound):
-    """There is no such preference."""
-
-    code = "preference_not_found"
-
-
-def write_default_preferences(user: User) -> None:
-    """Give a new user the preferences of S1."""
-    with transaction() as session:
-        session.add_all(
-            NotificationPreference(user_id=user.id, notification_type=type_, channel=channel, enabled=enabled)
-            for type_, channel, enabled in DEFAULT_PREFERENCES
-        )
+from service.notifications.counts import UNREAD, count_unread, is_unread
+from service.notifications.models import Notification
+from service.notifications.queries import own_notification
+from service.notifications.representation import notification_json, row_of
 
 
 def mark_read(notification_id: UUID, identity: Identity) -> Notification:
     """Mark a notification read; the first time counts. Raises NotificationNotFound or NotAllowed."""
-    with transaction():
-        notification = _own(notification_id, identity)
-        if notification.read_at is None:
-            notification.read_at = utcnow()
-            publish(NotificationRead(identity.user_id, notification_id, count_unread(identity.user_id, -1)))
-    return notification
+
+    def read(notification: Notification) -> bool:
+        if notification.read_at is not None:
+            return False
+        notification.read_at = utcnow()
+        return True
+
+    return change(notification_id, identity, read, NotificationRead)
 
 
 def mark_unread(notification_id: UUID, identity: Identity) -> Notification:
-    """Mark a notification unread. Raises NotificationNotFound or NotAllowed."""
-    with transaction():
-        notification = _own(notification_id, identity)
-        if notification.read_at is not None:
-            notification.read_at = None
-            publish(NotificationUnread(identity.user_id, notification_id, count_unread(identity.user_id, 1)))
+    """Mark a notification unread; out of the archive it comes back. Raises NotificationNotFound or NotAllowed."""
+
+    def unread(notification: Notification) -> bool:
+        if notification.read_at is None:
+            return False
+        notification.read_at = notification.archived_at = None
+        return True
+
+    return change(notification_id, identity, unread, NotificationUnread)
+
+
+def archive(notification_id: UUID, identity: Identity) -> Notification:
+    """Put a notification away, as one that was read. Raises NotificationNotFound or NotAllowed."""
+
+    def put_away(notification: Notification) -> bool:
+        if notification.archived_at is not None:
+            return False
+        notification.archived_at = utcnow()
+        notification.read_at = notification.read_at or notification.archived_at
+        notification.snoozed_until = None
+        return True
+
+    return change(notification_id, identity, put_away)
+
+
+def unarchive(notification_id: UUID, identity: Identity) -> Notification:
+    """Take a notification back into the inbox. Raises NotificationNotFound or NotAllowed."""
+
+    def take_back(notification: Notification) -> bool:
+        if notification.archived_at is None:
+            return False
+        notification.archived_at = None
+        return True
+
+    return change(notification_id, identity, take_back)
+
+
+def change(
+    notification_id: UUID,
+    identity: Identity,
+    act: Callable[[Notification], bool],
+    event: type[NotificationEvent] | None = None,
+) -> Notification:
+    """Change a notification of the user's by `act`, which says whether it did, and count and tell what follows.
+
+    `event`: what the other devices are told where only that has changed; else they are told the whole notification.
+    Raises NotificationNotFound, NotAllowed and what `act` raises.
+    """
+    with transaction() as session:
+        notification = own_notification(notification_id, identity, lock=True)
+        was_unread, was_archived = is_unread(notification), notification.archived_at is not None
+        if act(notification):
+            session.flush()
+            inbox = count_unread(identity.user_id, is_unread(notification) - was_unread)
+            if event is not None and not was_archived:
+                publish(event(identity.user_id, notification_id, inbox))
+            else:
+                shown = notification_json(row_of(notification))
+                publish(NotificationUpdated(identity.user_id, notification_id, inbox, shown))
     return notification
 
 
+READ_ALL = f"""
+WITH unread AS (SELECT id FROM notifications WHERE user_id = %(user_id)s AND {UNREAD} ORDER BY id FOR UPDATE),
+changed AS (
+    UPDATE notifications AS each SET read_at = %(now)s FROM unread WHERE each.id = unread.id RETURNING each.id)
+SELECT count(*) AS changed FROM changed
+"""
+
+
 def mark_all_read(identity: Identity) -> int:
-    """Mark the whole inbox read; how many were unread."""
-    with transaction() as session:
-        changed = session.scalars(
-            update(Notification)
-            .where(Notification.user_id == identity.user_id, Notification.read_at.is_(None))
-            .values(read_at=utcnow())
-            .returning(Notification.id)
-        ).all()
+    """Mark read whatever counts as unread, so not what is snoozed; how many there were."""
+    with transaction():
+        changed = int(fetch_all(READ_ALL, {"user_id": str(identity.user_id), "now": utcnow()})[0]["changed"])
         if changed:
-            publish(NotificationRead(identity.user_id, None, count_unread(identity.user_id, -len(changed))))
-    return len(changed)
+            publish(NotificationRead(identity.user_id, None, count_unread(identity.user_id, -changed)))
+    return changed
 
 
 def delete_notification(notification_id: UUID, identity: Identity) -> None:
     """Delete a notification. Raises NotificationNotFound or NotAllowed."""
     with transaction() as session:
-        was_unread = _own(notification_id, identity).read_at is None
+        was_unread = is_unread(own_notification(notification_id, identity, lock=True))
         session.execute(delete(Notification).where(Notification.id == notification_id))
-        count = count_unread(identity.user_id, -1 if was_unread else 0)
+        count = count_unread(identity.user_id, -was_unread)
         publish(NotificationDeleted(identity.user_id, notification_id, count))
-
-
-def set_preference(preference_id: UUID, identity: Identity, enabled: bool) -> NotificationPreference:
-    """Switch a preference on or off. Raises PreferenceNotFound; other people's are not found either."""
-    with transaction() as session:
-        preference = session.get(NotificationPreference, preference_id)
-        if preference is None or preference.user_id != identity.user_id:
-            raise PreferenceNotFound
-        preference.enabled = enabled
-    return preference
-
-
-def _own(notification_id: UUID, identity: Identity) -> Notification:
-    with transaction() as session:
-        query = select(Notification).where(Notification.id == notification_id).with_for_update()
-        notification = session.scalar(query)
-        if notification is None or notification.organization_id != identity.organization_id:
-            raise NotificationNotFound
-        if notification.user_id != identity.user_id:
-            raise NotAllowed
-    return notification

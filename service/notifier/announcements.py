@@ -10,10 +10,10 @@ from uuid import UUID
 
 from service.clock import utcnow
 from service.database import after_commit, fetch_all, transaction
-from service.events import WebhookDisabled, WebhookEvent
+from service.events import SendResolved, WebhookDisabled, WebhookEvent
 from service.ids import new_id
+from service.notification_templates.builtin import NOTICE
 from service.notifications.channel_messages import EMAIL, queue_message
-from service.notifications.mail import NOTICE
 from service.notifier.channels.base import follow_ups, plans
 from service.realtime import untold
 from service.realtime.log import append
@@ -55,7 +55,8 @@ event AS (
     SELECT %(id)s::uuid AS id, %(now)s::timestamptz AS at, %(organization_id)s::uuid AS organization_id,
         %(user_id)s::uuid AS user_id, NULL::uuid AS job_id, NULL::text AS job_name, '{SYSTEM}' AS preference,
         %(type)s AS notification, true AS tells_inbox, '{SYSTEM}' AS category, %(title)s AS title,
-        %(message)s AS message, %(data)s::jsonb AS data, NULL::text AS webhook, NULL::jsonb AS webhook_data),
+        %(message)s AS message, %(data)s::jsonb AS data, NULL::jsonb AS actions, NULL::text AS webhook,
+        NULL::jsonb AS webhook_data),
 job AS (SELECT user_id FROM event)
 """
 
@@ -84,6 +85,24 @@ def on_webhook_events(events: Sequence[WebhookEvent]) -> None:
     """Tell the owners of endpoints that are in trouble."""
     for event in events:
         announce(_of_webhook(event))
+
+
+# What somebody has done who pressed one of the usual buttons.
+DONE = {"approve": "approved", "reject": "rejected"}
+
+
+def on_sends_resolved(events: Sequence[SendResolved]) -> None:
+    """Tell who asked for something what became of it."""
+    for event in events:
+        send = event.send
+        done = DONE.get(send["resolution"], f"chose “{event.label}”")
+        news = f"{event.username} {done}: {send['title']}"
+        data = {
+            "sendId": str(send["id"]),
+            "resolution": send["resolution"],
+            "resolvedBy": str(send["resolved_by"]),
+        }
+        announce(Announcement(send["organization_id"], send["sender_id"], "approval_resolved", news, f"{news}.", data))
 
 
 def _of_webhook(event: WebhookEvent) -> Announcement:

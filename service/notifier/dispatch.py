@@ -26,19 +26,22 @@ from service.events import (
     NotificationDeleted,
     NotificationEvent,
     NotificationRead,
+    NotificationReturned,
+    NotificationShown,
     NotificationUnread,
+    NotificationUpdated,
     Plan,
+    SendResolved,
     WebhookDisabled,
     WebhookFailing,
     plan_with,
     subscribe,
 )
-from service.jobs.registry import all_job_types
 from service.jobs.representation import job_json
 from service.jobs.states import QUEUED
-from service.notifier.announcements import on_webhook_events
-from service.notifier.channels.base import follow_ups, plans
-from service.notifier.rules import CATEGORY, JOB_STATUS, RULES
+from service.notifier.announcements import on_sends_resolved, on_webhook_events
+from service.notifier.channels.base import follow_ups, parameters, plans
+from service.notifier.rules import CATEGORY, JOB_STATUS, PARAMETERS, RULES, notice_of, notices
 from service.queue import DISPATCH_TASK
 from service.realtime import untold
 from service.realtime.log import Entry, append
@@ -60,7 +63,15 @@ def connect_notifier() -> None:
     plan_with(plan)
     subscribe(on_progress, JobProgressed)
     subscribe(on_webhook_events, WebhookFailing, WebhookDisabled)
-    subscribe(on_notification_events, NotificationRead, NotificationUnread, NotificationDeleted)
+    subscribe(on_sends_resolved, SendResolved)
+    subscribe(
+        on_notification_events,
+        NotificationRead,
+        NotificationUnread,
+        NotificationDeleted,
+        NotificationUpdated,
+        NotificationReturned,
+    )
 
 
 def plan(event_type: type[JobEvent]) -> Plan:
@@ -73,19 +84,14 @@ def plan(event_type: type[JobEvent]) -> Plan:
             job.organization_id, job.user_id, job.id AS job_id, job.name AS job_name,
             '{JOB_STATUS}' AS preference, '{rule.notification}' AS notification,
             job.notify AND {rule.tells_inbox} AS tells_inbox,
-            '{CATEGORY}' AS category, {rule.title} AS title, {rule.message} AS message,
-            jsonb_build_object('jobId', job.id, 'jobType', job.type) AS data,
+            '{CATEGORY}' AS category, coalesce({notice_of(rule)}, {rule.title}) AS title, {rule.message} AS message,
+            jsonb_build_object('jobId', job.id, 'jobType', job.type) AS data, {rule.actions} AS actions,
             '{rule.webhook}' AS webhook, {rule.webhook_data} AS webhook_data
         FROM job)"""
-    statements = {**plans(), "untold": untold.PLAN}
+    statements = {**plans(rule.notification), "untold": untold.PLAN}
     parts = [f"{name} AS ({sql})" for name, sql in statements.items()]
-    # Only the rule of new jobs asks which types tell that they were queued.
-    parameters = _telling_types if event_type is JobCreated else dict
-    return Plan(", ".join([event, *parts]), tuple(statements), parameters)
-
-
-def _telling_types() -> dict[str, Any]:
-    return {"telling_types": [kind.name for kind in all_job_types() if kind.tells_queued]}
+    of_rule = PARAMETERS.get(event_type, notices)
+    return Plan(", ".join([event, *parts]), tuple(statements), lambda: {**of_rule(), **parameters(rule.notification)})
 
 
 def on_job_events(events: Sequence[JobEvent]) -> None:
@@ -147,7 +153,7 @@ def _hold(job_id: str, entry: Entry) -> None:
 
 
 def on_notification_events(events: Sequence[NotificationEvent]) -> None:
-    """Tell a user's other devices what was read or deleted on one."""
+    """Tell all devices of a user what was done to the inbox on one of them, or by time or others."""
     entries: list[Entry] = [
         (
             str(event.user_id),
@@ -156,6 +162,7 @@ def on_notification_events(events: Sequence[NotificationEvent]) -> None:
                 "userId": str(event.user_id),
                 "notificationId": None if event.notification_id is None else str(event.notification_id),
                 "inbox": event.inbox,
+                **({"notification": event.notification} if isinstance(event, NotificationShown) else {}),
             },
         )
         for event in events

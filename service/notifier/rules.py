@@ -5,9 +5,14 @@ Texts and data are SQL over `job`, the row that moved, because they are written 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from service.events import JobCancelled, JobCompleted, JobCreated, JobEvent, JobFailed, JobStarted
+from service.jobs.registry import all_job_types
+from service.settings import current_settings
 
 # The type of preference that all news of jobs falls under (S1, default preferences).
 JOB_STATUS = "job_status"
@@ -24,7 +29,16 @@ class Rule:
     message: str
     webhook: str
     webhook_data: str
+    actions: str = "NULL::jsonb"
 
+
+def _notice(name: str) -> str:
+    return f"%(notices)s::jsonb -> job.type ->> '{name}'"
+
+
+# Leads to what a completed job has found, where its type has a label for that.
+VIEW = f"""CASE WHEN ({_notice("view")}) IS NOT NULL THEN jsonb_build_array(jsonb_build_object(
+    'key', 'view', 'label', {_notice("view")}, 'kind', 'link', 'url', %(jobs_url)s::text || job.id)) END"""
 
 RULES: dict[type[JobEvent], Rule] = {
     # Only where the type asks for it: most jobs start at once.
@@ -53,6 +67,7 @@ RULES: dict[type[JobEvent], Rule] = {
         "completed",
         # A sensitive job's result is for its owner to fetch.
         "jsonb_build_object('result', CASE WHEN NOT job.sensitive THEN job.result END)",
+        VIEW,
     ),
     JobFailed: Rule(
         "job_failed",
@@ -70,4 +85,29 @@ RULES: dict[type[JobEvent], Rule] = {
         "cancelled",
         "jsonb_build_object('reason', job.cancel_reason)",
     ),
+}
+
+
+def notice_of(rule: Rule) -> str:
+    """The title that a job's type has for what happened, as SQL; NULL where it has none."""
+    return _notice(rule.notification.removeprefix("job_"))
+
+
+def notices() -> dict[str, Any]:
+    """What the types of jobs want said of them."""
+    return {"notices": json.dumps({kind.name: asdict(kind.notices) for kind in all_job_types() if kind.notices})}
+
+
+def _of_created() -> dict[str, Any]:
+    return {**notices(), "telling_types": [kind.name for kind in all_job_types() if kind.tells_queued]}
+
+
+def _of_completed() -> dict[str, Any]:
+    return {**notices(), "jobs_url": f"{current_settings().public_url}/jobs/"}
+
+
+# What the rules ask for beside `notices`.
+PARAMETERS: dict[type[JobEvent], Callable[[], dict[str, Any]]] = {
+    JobCreated: _of_created,
+    JobCompleted: _of_completed,
 }

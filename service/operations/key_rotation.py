@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from cryptography.fernet import InvalidToken
-from sqlalchemy import ColumnElement, Table, bindparam, select, true, update
+from sqlalchemy import Column, ColumnElement, Table, bindparam, select, true, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from service.connections.models import Connection
@@ -17,6 +17,7 @@ from service.database import transaction
 from service.job_templates.models import JobTemplate
 from service.jobs.models import Job, JobLog
 from service.jobs.sealing import resealed
+from service.push.models import PlatformKey, PushSubscription
 from service.schedules.models import Schedule
 from service.webhooks.models import Webhook, WebhookOldSecret
 
@@ -57,6 +58,8 @@ PLACES = (
     Place(Webhook.headers, rotated),
     Place(WebhookOldSecret.secret, rotated),
     Place(WebhookOldSecret.signing_key, rotated),
+    Place(PushSubscription.keys, rotated),
+    Place(PlatformKey.value, rotated),
     Place(Job.payload, resealed, [Job.sensitive == true()]),
     Place(Job.result, resealed, [Job.sensitive == true()]),
     Place(JobLog.message, _rotated_text, [_OF_SENSITIVE_JOBS]),
@@ -73,7 +76,7 @@ def rotate_keys() -> Iterator[Rotation]:
 
 def _rotate(place: Place) -> Rotation:
     done = unreadable = 0
-    last: UUID | None = None
+    last: UUID | str | None = None
     while True:
         with transaction() as session:
             rows = _batch(session, place, last)
@@ -98,8 +101,13 @@ def _table(place: Place) -> Table:
     return table
 
 
-def _batch(session: Session, place: Place, last: UUID | None) -> list[tuple[UUID, Any]]:
-    row_id = _table(place).c.id
+def _key(table: Table) -> Column[Any]:
+    """What names a row: `id`, or the name that stands in its place."""
+    return table.c.id if "id" in table.c else table.c.name
+
+
+def _batch(session: Session, place: Place, last: UUID | str | None) -> list[tuple[UUID | str, Any]]:
+    row_id = _key(_table(place))
     query = select(row_id, place.column).where(place.column.is_not(None), *place.where)
     if last is not None:
         query = query.where(row_id > last)
@@ -114,4 +122,4 @@ def _write(session: Session, place: Place, renewed: list[dict[str, Any]]) -> Non
     # Nothing has changed for anybody: the times of the last change stay.
     unchanged = {column.name: column for column in table.c if column.onupdate is not None}
     values = {place.column.key: bindparam("fresh"), **unchanged}
-    session.execute(update(table).where(table.c.id == bindparam("row_id")).values(values), renewed)
+    session.execute(update(table).where(_key(table) == bindparam("row_id")).values(values), renewed)

@@ -28,8 +28,8 @@ from service.jobs.deletion import delete_jobs
 from service.jobs.idempotency import forget_old_keys
 from service.jobs.models import IdempotencyKey, Job
 from service.jobs.states import FINAL
-from service.notifications.counts import forget_unread
-from service.notifications.models import ChannelMessage
+from service.notifications.counts import forget_unread, has_unread
+from service.notifications.models import ChannelMessage, NotificationSend
 from service.settings import Settings, current_settings
 from service.webhooks.models import WebhookAttempt
 from service.workflows.models import Workflow
@@ -62,6 +62,7 @@ def prune(seconds: float | None = None) -> Counts:
         "workflows": _workflows,
         "webhook_attempts": _webhook_attempts,
         "messages": _messages,
+        "sends": _sends,
         "artifacts": _artifacts,
         "files": _files,
     }
@@ -135,7 +136,15 @@ def _webhook_attempts(settings: Settings, now: datetime) -> Batches:
 def _messages(settings: Settings, now: datetime) -> Batches:
     """Messages by e-mail and the like that were sent or given up."""
     oldest = first_id_at(_kept_from(now, settings.notification_retention_days))
-    return _rows(ChannelMessage, ChannelMessage.id < oldest, ChannelMessage.status.not_in(["pending", "sending"]))
+    is_done = ChannelMessage.status.not_in(["pending", "sending", "held"])
+    return _rows(ChannelMessage, ChannelMessage.id < oldest, is_done)
+
+
+def _sends(settings: Settings, now: datetime) -> Batches:
+    """What was sent to audiences whose notifications have gone."""
+    oldest = _kept_from(now, settings.notification_retention_days)
+    was_sent = func.coalesce(NotificationSend.send_at, NotificationSend.created_at) < oldest
+    return _rows(NotificationSend, NotificationSend.id < first_id_at(oldest), was_sent)
 
 
 def _rows(model: Any, *conditions: ColumnElement[bool]) -> Batches:
@@ -171,6 +180,8 @@ def _partitions(settings: Settings, now: datetime) -> Batches:
         ("audit_log", settings.audit_retention_days, ()),
     ):
         for partition in _partitions_before(parent, _kept_from(now, days)):
+            while parent == "notifications" and forget_unread(partition):
+                yield 0
             yield _drop(parent, partition, pending)
 
 
@@ -196,6 +207,10 @@ def _first_of(found: re.Match[str]) -> datetime:
     return datetime(int(found[1]), int(found[2]), 1, tzinfo=UTC)
 
 
+class _StillUnread(Exception):
+    """Somebody's count would be wrong."""
+
+
 def _drop(parent: str, partition: str, pending: Sequence[str]) -> int:
     """Drop a partition, unless its table is in use or something in it is still to be done: a later tick tries again."""
     try:
@@ -207,11 +222,15 @@ def _drop(parent: str, partition: str, pending: Sequence[str]) -> int:
             ):
                 log.warning("partition_kept", partition=partition)
                 return 0
-            if parent == "notifications":
-                forget_unread(partition)
             session.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
             session.execute(text(f"ALTER TABLE {parent} DETACH PARTITION {partition}"))
+            # Marked unread once more since, or locked by somebody who was reading it.
+            if parent == "notifications" and has_unread(partition):
+                raise _StillUnread
             session.execute(text(f"DROP TABLE {partition}"))
+    except _StillUnread:
+        log.info("partition_busy", partition=partition)
+        return 0
     except OperationalError as error:
         if not isinstance(error.orig, LockNotAvailable):
             raise

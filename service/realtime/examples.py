@@ -65,10 +65,25 @@ NOTIFICATION = {
     "title": "Weekly report completed",
     "message": "Weekly report completed successfully.",
     "data": {"jobId": JOB_ID, "jobType": "analysis"},
+    "actions": [
+        {
+            "key": "view",
+            "label": "View Results",
+            "kind": "link",
+            "url": f"https://carillon.example.com/jobs/{JOB_ID}",
+        }
+    ],
+    "resolution": None,
     "read": False,
     "readAt": None,
+    "archived": False,
+    "archivedAt": None,
+    "snoozedUntil": None,
+    "expiresAt": None,
+    "sendId": None,
     "createdAt": "2026-01-01T00:00:30.000Z",
 }
+SNOOZED = {**NOTIFICATION, "snoozedUntil": "2026-01-02T08:00:00.000Z"}
 
 
 def _of_job(event: str, job: dict[str, Any], **more: Any) -> Entry:
@@ -96,6 +111,8 @@ _ENTRIES = [
     _of_inbox("NotificationRead", 3, notificationId=NOTIFICATION["id"]),
     _of_inbox("NotificationUnread", 4, notificationId=NOTIFICATION["id"]),
     _of_inbox("NotificationDeleted", 0, notificationId=None),
+    _of_inbox("NotificationUpdated", 3, notification=SNOOZED),
+    _of_inbox("NotificationReturned", 4, notification=NOTIFICATION),
 ]
 
 EXAMPLES: dict[str, Entry] = {entry["event"]: entry for entry in _ENTRIES}

@@ -107,7 +107,11 @@ class JobStatusSchema(NumberedSchema):
 
 
 class NotifiedSchema(NotificationSchema, NumberedSchema):
-    """There is something new in the inbox."""
+    """There is something new in the inbox, or something that was snoozed is back."""
+
+
+class NotificationUpdatedSchema(NotificationSchema, NumberedSchema):
+    """A notification was archived or snoozed or taken back, or its matter was settled: this is how it is now."""
 
 
 class InboxChangeSchema(NumberedSchema):
@@ -125,7 +129,7 @@ class NotificationUnreadSchema(InboxChangeSchema):
 
 
 class NotificationDeletedSchema(InboxChangeSchema):
-    """A notification was deleted, perhaps on another device."""
+    """A notification was deleted, perhaps on another device, or has expired."""
 
 
 class QueueFiguresSchema(ma.Schema):
@@ -355,6 +359,7 @@ TOLD: dict[str, Shape] = {
     "notification:read": NotificationReadSchema,
     "notification:unread": NotificationUnreadSchema,
     "notification:deleted": NotificationDeletedSchema,
+    "notification:updated": NotificationUpdatedSchema,
     "unread-count": UnreadSchema,
     "job:{jobId}:progress": JobRoomProgressSchema,
     "job:{jobId}:completed": JobRoomCompletedSchema,

@@ -145,6 +145,10 @@ def _inbox_changed(name: str) -> Speak:
     return speak
 
 
+def _updated(entry: Entry) -> Message:
+    return Message("notification:updated", dict(entry["notification"]))
+
+
 _was_read = _inbox_changed("notification:read")
 _was_unread = _inbox_changed("notification:unread")
 _was_deleted = _inbox_changed("notification:deleted")
@@ -236,6 +240,9 @@ TABLE: dict[str, dict[str, Sequence[Speak]]] = {
         "NotificationRead": (_was_read,),
         "NotificationUnread": (_was_unread,),
         "NotificationDeleted": (_was_deleted,),
+        "NotificationUpdated": (_updated,),
+        # New once more.
+        "NotificationReturned": (_notified,),
     },
     QUEUE: {
         "JobCreated": (_queued,),
@@ -251,5 +258,7 @@ TABLE: dict[str, dict[str, Sequence[Speak]]] = {
         "NotificationRead": (_was_read, _count),
         "NotificationUnread": (_was_unread, _count),
         "NotificationDeleted": (_was_deleted, _count),
+        "NotificationUpdated": (_updated, _count),
+        "NotificationReturned": (_notified, _count),
     },
 }

@@ -41,6 +41,7 @@ class MakeRun:
         environment |= {
             "PORT": str(self.port),
             "FLOWER_PORT": str(free_port()),
+            "MAIL_CATCHER_PORT": str(free_port()),
             "CARILLON_VAR_DIR": str(self.var_folder),
             "CARILLON_ENV": "test",
         }
@@ -100,6 +101,11 @@ def test_the_printed_password_works_and_ctrl_c_ends_jobs_and_processes(make_run:
     person = Person.log_in(make_run.url, "admin", printed_password(make_run.said))
     job_id = person.submit(payload={"steps": 40, "sleepMs": 100})
     person.await_status(job_id, "active")
+    asked = requests.post(
+        f"{make_run.url}/api/auth/password/forgot", json={"email": person.get("/api/auth/me")["email"]}, timeout=5
+    )
+    assert asked.status_code == 202
+    until(lambda: "Set a new password" in shown_mails(make_run.said), lambda: "the mail with the link", 10)
     family = make_run.family()
     assert len(family) >= len(("PostgreSQL", "Redis", "web", "worker", "delivery", "beat", "Flower"))
 
@@ -116,6 +122,13 @@ def test_the_printed_password_works_and_ctrl_c_ends_jobs_and_processes(make_run:
     with PostgresServer(make_run.var_folder / "postgres") as postgres:
         assert Records(postgres.url).executions(job_id) == [(1, "completed")]
     assert not re.search(r"Traceback \(most recent call last\)", make_run.said), make_run.tail()
+
+
+def shown_mails(said: str) -> str:
+    """What the page of mails shows whose address was printed."""
+    page = re.search(r"Mails +(http://127\.0\.0\.1:\S+)", said)
+    assert page, said
+    return requests.get(page[1], timeout=5).text
 
 
 def alive(pids: list[int]) -> list[str]:

@@ -16,7 +16,7 @@ from tests.soak.soaking import REST_SECONDS, TELL_SECONDS, Soak
 
 # The first of them has the soak in its time: the start of a platform, the torment, the rest.
 _SECONDS = 180 + Scale.from_environment().seconds + 2 * REST_SECONDS + TELL_SECONDS
-pytestmark = [pytest.mark.xdist_group("faults"), pytest.mark.timeout(_SECONDS)]
+pytestmark = [pytest.mark.xdist_group("news faults"), pytest.mark.timeout(_SECONDS)]
 
 # Of the jobs so many may fail because their workers were killed too often; the pauses make it next to impossible.
 POISON_SHARE = 0.001

@@ -92,6 +92,7 @@ export interface ClientEvents extends ConnectionEvents {
   "notification:read": InboxChange;
   "notification:unread": InboxChange;
   "notification:deleted": InboxChange;
+  "notification:updated": Notification & Numbered;
   "queue:stats": QueueStats;
   /** Of jobs that were subscribed to. */
   [progress: `job:${string}:progress`]: { jobId: string; progress: number; details: Progress };
@@ -140,5 +141,6 @@ export interface InboxEvents extends ConnectionEvents {
   "notification:read": InboxChange;
   "notification:unread": InboxChange;
   "notification:deleted": InboxChange;
+  "notification:updated": Notification & Numbered;
   "unread-count": UnreadCount;
 }

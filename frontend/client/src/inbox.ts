@@ -1,7 +1,7 @@
 /** A list of notifications that stays as the inbox is. */
 
 import { CarillonError } from "./errors.js";
-import type { InboxFilter, Notifications, ReadState } from "./notifications.js";
+import type { InboxFilter, Notifications, ReadState, Snooze } from "./notifications.js";
 import type { Notification } from "./types.js";
 
 /** What is known of the list; a new object at every change. */
@@ -65,6 +65,26 @@ export class InboxList {
     return count;
   }
 
+  async archive(notificationId: string): Promise<Notification> {
+    return this.#updated(await this.#source.archive(notificationId));
+  }
+
+  async unarchive(notificationId: string): Promise<Notification> {
+    return this.#updated(await this.#source.unarchive(notificationId));
+  }
+
+  async snooze(notificationId: string, snooze: Snooze): Promise<Notification> {
+    return this.#updated(await this.#source.snooze(notificationId, snooze));
+  }
+
+  async unsnooze(notificationId: string): Promise<Notification> {
+    return this.#updated(await this.#source.unsnooze(notificationId));
+  }
+
+  async act(notificationId: string, key: string): Promise<Notification> {
+    return this.#updated(await this.#source.act(notificationId, key));
+  }
+
   async remove(notificationId: string): Promise<void> {
     await this.#source.remove(notificationId);
     this.#drop(notificationId);
@@ -84,6 +104,7 @@ export class InboxList {
       source.on("notification:read", ({ id }) => this.#mark(id, new Date().toISOString())),
       source.on("notification:unread", ({ id }) => this.#mark(id, null)),
       source.on("notification:deleted", ({ id }) => this.#drop(id)),
+      source.on("notification:updated", ({ eventId: _, ...notification }) => void this.#updated(notification)),
       source.on("gap", () => void this.refresh()),
       // What came between the first reading and the connection was told to nobody.
       source.on("state", (state) => state === "connected" && void this.refresh()),
@@ -101,9 +122,36 @@ export class InboxList {
   }
 
   #arrive(notification: Notification): void {
-    const { type, unread } = this.#filter;
-    if ((type !== undefined && type !== notification.type) || unread === false) return;
+    if (!this.#belongs(notification)) return;
     this.#do((all) => (all.some(({ id }) => id === notification.id) ? all : [notification, ...all]));
+  }
+
+  #belongs(notification: Notification): boolean {
+    const { type, category, unread, archived = false, snoozed = false, since, until } = this.#filter;
+    const created = Date.parse(notification.createdAt);
+    return (
+      (type === undefined || type === notification.type) &&
+      (category === undefined || category === notification.category) &&
+      (unread === undefined || unread !== notification.read) &&
+      archived === notification.archived &&
+      snoozed === (notification.snoozedUntil !== null) &&
+      (since === undefined || created >= Date.parse(since)) &&
+      (until === undefined || created < Date.parse(until))
+    );
+  }
+
+  #updated(notification: Notification): Notification {
+    const { id } = notification;
+    const belongs = this.#belongs(notification);
+    this.#do((all) => {
+      if (!belongs) return all.filter((each) => each.id !== id);
+      if (all.some((each) => each.id === id)) return all.map((each) => (each.id === id ? notification : each));
+      // Ids sort by time; what is older than all that was read comes with its page.
+      const place = all.findIndex((each) => each.id < id);
+      if (place >= 0) return [...all.slice(0, place), notification, ...all.slice(place)];
+      return this.view.hasMore ? all : [...all, notification];
+    });
+    return notification;
   }
 
   #marked(state: ReadState): ReadState {

@@ -15,7 +15,7 @@ export type * from "./events.js";
 export type { InboxView } from "./inbox.js";
 export { InboxList } from "./inbox.js";
 export type { JobView } from "./jobs.js";
-export type { InboxFilter, Notifications, ReadState } from "./notifications.js";
+export type { InboxFilter, Notifications, ReadState, Snooze } from "./notifications.js";
 export type { RequestOptions } from "./rest.js";
 export type { GetToken, Identity, TokenReason } from "./tokens.js";
 export { isFinal } from "./types.js";

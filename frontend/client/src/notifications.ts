@@ -4,13 +4,23 @@ import type { Channel, StateEvents } from "./channel.js";
 import type { Listener } from "./emitter.js";
 import type { InboxEvents, UnreadCount } from "./events.js";
 import type { Rest } from "./rest.js";
-import type { Inbox, PageRequest } from "./types.js";
+import type { Inbox, Notification, PageRequest } from "./types.js";
 
-/** What the inbox can be narrowed down to. */
+/** What the inbox can be narrowed down to; `since` and `until` are ISO 8601 with a time zone. */
 export interface InboxFilter {
   unread?: boolean;
   type?: string;
+  category?: string;
+  /** Those that were put away, instead. */
+  archived?: boolean;
+  /** Those that were put off, instead. */
+  snoozed?: boolean;
+  since?: string;
+  until?: string;
 }
+
+/** Until when (ISO 8601 with a time zone), or for how long, a notification is put off. */
+export type Snooze = { until: string } | { seconds: number };
 
 /** Whether a notification is read. */
 export interface ReadState {
@@ -53,6 +63,27 @@ export class Notifications {
     return (await this.#change<{ count: number }>("PATCH", "/read-all")).count;
   }
 
+  archive(notificationId: string): Promise<Notification> {
+    return this.#change("PATCH", `/${encodeURIComponent(notificationId)}/archive`);
+  }
+
+  unarchive(notificationId: string): Promise<Notification> {
+    return this.#change("PATCH", `/${encodeURIComponent(notificationId)}/unarchive`);
+  }
+
+  snooze(notificationId: string, snooze: Snooze): Promise<Notification> {
+    return this.#change("PATCH", `/${encodeURIComponent(notificationId)}/snooze`, snooze);
+  }
+
+  unsnooze(notificationId: string): Promise<Notification> {
+    return this.#change("PATCH", `/${encodeURIComponent(notificationId)}/unsnooze`);
+  }
+
+  /** Press a button; who is first settles the matter, for all others it fails with `already_resolved`. */
+  act(notificationId: string, key: string): Promise<Notification> {
+    return this.#change("POST", `/${encodeURIComponent(notificationId)}/actions/${encodeURIComponent(key)}`);
+  }
+
   async remove(notificationId: string): Promise<void> {
     await this.#change("DELETE", `/${encodeURIComponent(notificationId)}`);
   }
@@ -91,8 +122,8 @@ export class Notifications {
     this.#counter.forget();
   }
 
-  async #change<Answer>(method: string, path: string): Promise<Answer> {
-    const answer = await this.#rest.request<Answer>(method, `/api/notifications${path}`);
+  async #change<Answer>(method: string, path: string, body?: unknown): Promise<Answer> {
+    const answer = await this.#rest.request<Answer>(method, `/api/notifications${path}`, body ? { body } : {});
     this.#counter.changed();
     return answer;
   }

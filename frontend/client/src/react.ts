@@ -19,8 +19,8 @@ import { type CarillonError, JobCancelledError, JobFailedError } from "./errors.
 import type { QueueUpdate } from "./events.js";
 import { InboxList, type InboxView } from "./inbox.js";
 import { NO_VIEW, type JobView } from "./jobs.js";
-import type { InboxFilter, ReadState } from "./notifications.js";
-import { isFinal, type Job, type JobStatus, type Progress } from "./types.js";
+import type { InboxFilter, ReadState, Snooze } from "./notifications.js";
+import { isFinal, type Job, type JobStatus, type Notification, type Progress } from "./types.js";
 
 const Context = createContext<CarillonClient | null>(null);
 
@@ -140,17 +140,25 @@ export interface UsedInbox extends InboxView {
   markUnread(notificationId: string): Promise<ReadState>;
   /** How many were marked. */
   markAllRead(): Promise<number>;
+  archive(notificationId: string): Promise<Notification>;
+  unarchive(notificationId: string): Promise<Notification>;
+  snooze(notificationId: string, snooze: Snooze): Promise<Notification>;
+  unsnooze(notificationId: string): Promise<Notification>;
+  /** Press a button; who is first settles the matter, for all others it fails with `already_resolved`. */
+  act(notificationId: string, key: string): Promise<Notification>;
   remove(notificationId: string): Promise<void>;
 }
 
 /** The inbox, live, newest first, in pages of `limit`; what other devices do to it shows here too. */
 export function useNotifications(options: InboxFilter & { limit?: number } = {}): UsedInbox {
   const { notifications } = useCarillon();
-  const { unread, type, limit = 20 } = options;
-  const inbox = useMemo(() => {
-    const filter = { ...(unread === undefined ? {} : { unread }), ...(type === undefined ? {} : { type }) };
-    return new InboxList(notifications, filter, limit);
-  }, [notifications, unread, type, limit]);
+  const { limit = 20, ...filter } = options;
+  // By what it says: a component gives a new object each time.
+  const wanted = JSON.stringify(filter);
+  const inbox = useMemo(
+    () => new InboxList(notifications, JSON.parse(wanted) as InboxFilter, limit),
+    [notifications, wanted, limit],
+  );
   const subscribe = useCallback((changed: () => void) => inbox.watch(changed), [inbox]);
   const look = () => inbox.view;
   const view = useSyncExternalStore(subscribe, look, look);
@@ -162,6 +170,11 @@ export function useNotifications(options: InboxFilter & { limit?: number } = {})
       markRead: (id: string) => inbox.markRead(id),
       markUnread: (id: string) => inbox.markUnread(id),
       markAllRead: () => inbox.markAllRead(),
+      archive: (id: string) => inbox.archive(id),
+      unarchive: (id: string) => inbox.unarchive(id),
+      snooze: (id: string, snooze: Snooze) => inbox.snooze(id, snooze),
+      unsnooze: (id: string) => inbox.unsnooze(id),
+      act: (id: string, key: string) => inbox.act(id, key),
       remove: (id: string) => inbox.remove(id),
     }),
     [inbox],

@@ -137,6 +137,16 @@ export interface Page<Item> {
   pagination: Pagination;
 }
 
+/** A button of a notification: a link to follow, or something that the platform does when it is pressed. */
+export interface NotificationAction {
+  key: string;
+  label: string;
+  kind: "link" | "action";
+  url?: string;
+  /** How it may look, for example `primary` or `danger`. */
+  style?: string;
+}
+
 /** An entry of the inbox. */
 export interface Notification {
   id: string;
@@ -145,8 +155,16 @@ export interface Notification {
   title: string;
   message: string;
   data: Record<string, unknown>;
+  actions: NotificationAction[] | null;
+  /** The key of the action that settled the matter. */
+  resolution: string | null;
   read: boolean;
   readAt: string | null;
+  archived: boolean;
+  archivedAt: string | null;
+  snoozedUntil: string | null;
+  expiresAt: string | null;
+  sendId: string | null;
   createdAt: string;
 }
 

@@ -35,7 +35,8 @@ function Strict({ children }: { children: ReactNode }): ReactNode {
 function notification(id: string, change: Partial<Notification> = {}): Notification {
   const createdAt = new Date().toISOString();
   return {
-    id, type: "job_completed", category: "success", title: id, message: "", data: {}, read: false, readAt: null,
+    id, type: "job_completed", category: "success", title: id, message: "", data: {}, actions: null, resolution: null,
+    read: false, readAt: null, archived: false, archivedAt: null, snoozedUntil: null, expiresAt: null, sendId: null,
     createdAt, ...change,
   };
 }
@@ -176,6 +177,32 @@ describe("useNotifications", () => {
     platform.say("notification:deleted", { id: "new" }, inbox);
     await waitFor(() => expect(result.current.notifications.map(({ id }) => id)).toEqual(["old"]));
     expect(result.current).toMatchObject({ unreadCount: 2, hasMore: false, isLoading: false, error: null });
+  });
+
+  test("has what is archived, snoozed and taken back leave and come", async () => {
+    inboxOf(notification("3"), notification("1"));
+    const { platform } = given;
+    const { result } = renderHook(() => useNotifications(), { wrapper: Strict });
+    await waitFor(() => expect(result.current.notifications).toHaveLength(2));
+    await until(() => platform.connected("/notifications") === 1, "the inbox");
+    await waitFor(() => expect(platform.asked("GET", "/api/notifications?")).toBeGreaterThan(1));
+    const shown = () => result.current.notifications.map(({ id, resolution }) => [id, resolution]);
+    const update = (id: string, change: Partial<Notification> = {}) =>
+      platform.say("notification:updated", notification(id, change), { namespace: "/notifications" });
+    update("3", { resolution: "approve" });
+    await waitFor(() => expect(shown()).toEqual([["3", "approve"], ["1", null]]));
+    update("3", { archived: true, read: true });
+    await waitFor(() => expect(shown()).toEqual([["1", null]]));
+    update("1", { snoozedUntil: new Date().toISOString() });
+    await waitFor(() => expect(shown()).toEqual([]));
+    update("1");
+    update("3");
+    update("2");
+    await waitFor(() => expect(shown()).toEqual([["3", null], ["2", null], ["1", null]]));
+    const archived = notification("2", { archived: true, read: true });
+    platform.routes.set("PATCH /api/notifications/2/archive", () => ({ status: 200, body: archived }));
+    await act(() => result.current.archive("2"));
+    expect(shown()).toEqual([["3", null], ["1", null]]);
   });
 
   test("reads again after a gap, and acts on the inbox", async () => {

@@ -25,8 +25,9 @@ class Channel(Protocol):
     """A module of this folder.
 
     `PLAN` are data-modifying statements by their names over the rows of `event` (see `service.notifier.dispatch`) and
-    over those of each other, without parameters of their own; they have to return rows, which are handed to
-    `after_commit` by the same names once they stand.
+    over those of each other, with the parameters that `parameters` gives, if there is such a function; they have to
+    return rows, which are handed to `after_commit` by the same names once they stand. `ONLY`, where it is there, are
+    the notifications that the channel plans for: the statements of all others are spared it.
     """
 
     PLAN: Mapping[str, str]
@@ -46,9 +47,23 @@ def channels() -> Mapping[str, Channel]:
     }
 
 
-def plans() -> dict[str, str]:
-    """The statements of all channels by their names."""
-    return {name: sql for channel in channels().values() for name, sql in channel.PLAN.items()}
+def plans(notification: str | None = None) -> dict[str, str]:
+    """The statements of all channels by their names, for an event that becomes this notification or any other."""
+    return {name: sql for channel in _planning(notification) for name, sql in channel.PLAN.items()}
+
+
+def parameters(notification: str) -> dict[str, Any]:
+    """The parameters of these statements."""
+    given: dict[str, Any] = {}
+    for channel in _planning(notification):
+        if (of_channel := getattr(channel, "parameters", None)) is not None:
+            given |= of_channel()
+    return given
+
+
+def _planning(notification: str | None) -> list[Channel]:
+    each = ((channel, getattr(channel, "ONLY", None)) for channel in channels().values())
+    return [channel for channel, only in each if only is None or notification in only]
 
 
 def follow_ups(planned: Planned) -> FollowUp:

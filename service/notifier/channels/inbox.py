@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any
-
-from service.clock import isoformat
 from service.notifications.counts import inbox_json
+from service.notifications.representation import COLUMNS, arrival
 from service.notifier.channels.base import FollowUp, Planned
 
 # The id is made of event and recipient: planning the same event again writes nothing.
 _NOTIFICATIONS = """
-INSERT INTO notifications (id, organization_id, user_id, event_id, type, category, title, message, data, created_at)
+INSERT INTO notifications
+    (id, organization_id, user_id, event_id, type, category, title, message, data, actions, created_at)
 SELECT derived_id(event.id, event.user_id::text), event.organization_id, event.user_id, event.id,
-    event.notification, event.category, event.title, event.message, event.data, event.at
+    event.notification, event.category, event.title, event.message, event.data, event.actions, event.at
 FROM event JOIN notification_preferences AS preference
     ON preference.user_id = event.user_id AND preference.notification_type = event.preference
     AND preference.channel = 'in_app' AND preference.enabled
 WHERE event.tells_inbox
 ON CONFLICT (id) DO NOTHING
-RETURNING id, user_id, type, category, title, message, data, created_at
-"""
+RETURNING """ + ", ".join(COLUMNS)
 
 
 # In the order of users, so that two who write to the same ones at once do not block each other.
@@ -37,26 +34,4 @@ PLAN = {"inbox": _NOTIFICATIONS, "inbox_counts": _COUNTS}
 def after_commit(planned: Planned) -> FollowUp:
     """The entries that show the new notifications at once."""
     counts = {row["user_id"]: inbox_json(row) for row in planned["inbox_counts"]}
-    entries: list[tuple[str, dict[str, Any]]] = [
-        (
-            row["user_id"],
-            {
-                "event": "NotificationCreated",
-                "userId": row["user_id"],
-                "inbox": counts[row["user_id"]],
-                "notification": {
-                    "id": row["id"],
-                    "type": row["type"],
-                    "category": row["category"],
-                    "title": row["title"],
-                    "message": row["message"],
-                    "data": row["data"],
-                    "read": False,
-                    "readAt": None,
-                    "createdAt": isoformat(datetime.fromisoformat(row["created_at"])),
-                },
-            },
-        )
-        for row in planned["inbox"]
-    ]
-    return FollowUp(entries)
+    return FollowUp([arrival(row, counts[row["user_id"]]) for row in planned["inbox"]])

@@ -17,7 +17,7 @@ from service.connections.reader import TABLE
 from service.connections.urls import Endpoint
 from service.database import transaction
 from service.errors import CarillonError, ValidationFailed
-from service.jobs.registry import job_type
+from service.jobs.registry import Notices, job_type
 from service.settings import current_settings
 from tasks.context import JobContext
 
@@ -54,6 +54,13 @@ def _check(user_id: UUID, payload: Mapping[str, Any]) -> None:
     permanent=(PermanentFailure, CarillonError),
     stages=STEPS,
     tells_queued=True,
+    notices=Notices(
+        queued="Schema rebuild queued",
+        started="Schema rebuild started",
+        completed="Schema rebuild completed successfully",
+        failed="Schema rebuild failed",
+        cancelled="Schema rebuild cancelled",
+    ),
     check=_check,
 )
 def schema_rebuild(ctx: JobContext, connection_id: UUID, user_id: UUID | None, force: bool) -> dict[str, Any]:  # noqa: ARG001

@@ -10,7 +10,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
 
 from devstack.ports import free_port
-from service.notifications import channel_messages, mail
+from service.notifications import channel_messages
 from service.notifications.channel_messages import (
     claim_due,
     messages_are_due,
@@ -18,6 +18,7 @@ from service.notifications.channel_messages import (
     record_sent,
     send_due_messages,
 )
+from service.notifications.providers import Sent, smtp_connections
 
 
 class Mailbox:
@@ -138,10 +139,10 @@ def test_a_sender_that_died_is_succeeded_and_can_write_no_more(message, later):
     later()
     (second,) = claim_due(10)
     assert (second.id, second.attempts) == (first.id, 2)
-    record_sent(first, "stale")
+    record_sent(first, Sent("smtp", "stale"))
     record_failed(first, "stale")
     assert message()["status"] == "sending"
-    record_sent(second, None)
+    record_sent(second, Sent("smtp", None))
     assert message()["status"] == "sent"
 
 
@@ -166,13 +167,13 @@ def test_a_broken_message_does_not_keep_the_others(mailbox, message, sql):
     )
     assert send_due_messages() == 1
     (broken,) = sql("SELECT status, error FROM channel_messages WHERE template = 'no such template'")
-    assert (broken["status"], broken["error"]) == ("pending", "KeyError")
+    assert (broken["status"], broken["error"]) == ("pending", "TemplateNotFound")
 
 
 def test_in_production_a_missing_mail_server_is_said(message, change_settings):
     change_settings(smtp_url="", environment="production")
     assert send_due_messages() == 0
-    assert message()["error"] == "SMTP_URL is not set: no mail can be sent."
+    assert message()["error"] == "smtp: SMTP_URL is not set: no mail can be sent."
 
 
 def test_a_password_is_sent_to_this_machine_in_the_clear(mailbox, message, change_settings):
@@ -189,7 +190,7 @@ def test_a_wrong_password_is_an_error_that_does_not_show_it(mailbox, message, ch
 
 
 def test_a_password_does_not_leave_the_machine_in_the_clear(mailbox, message, change_settings, monkeypatch):
-    monkeypatch.setattr(mail, "_is_loopback", lambda host: False)
+    monkeypatch.setattr(smtp_connections, "_is_loopback", lambda host: False)
     change_settings(smtp_url=f"smtp://user:p%40ss%2Fword@127.0.0.1:{mailbox.port}")
     assert send_due_messages() == 0
     assert "STARTTLS" in message()["error"]
@@ -206,4 +207,4 @@ def test_nonsense_for_a_mail_server_is_said(message, change_settings, url):
 
 def test_the_lease_is_longer_than_a_slow_conversation():
     # Greeting, EHLO, STARTTLS, EHLO, AUTH twice, MAIL, RCPT, DATA, its end, QUIT.
-    assert channel_messages.LEASE.total_seconds() > 11 * mail.TIMEOUT_SECONDS
+    assert channel_messages.LEASE.total_seconds() > 11 * smtp_connections.TIMEOUT_SECONDS

@@ -268,6 +268,7 @@ def everything_happens(client: FlaskClient, user: Account, listener: Listener) -
         ("PATCH", f"{first['id']}/read"),
         ("PATCH", f"{first['id']}/unread"),
         ("PATCH", "read-all"),
+        ("PATCH", f"{first['id']}/archive"),
         ("DELETE", second["id"]),
     ):
         assert client.open(f"/api/notifications/{path}", method=method, headers=user.headers).status_code == 200

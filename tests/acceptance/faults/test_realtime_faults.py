@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -15,25 +15,12 @@ from tests.acceptance.lines import Line
 from tests.acceptance.platform import Person, Platform
 from tests.acceptance.waiting import until
 
-pytestmark = pytest.mark.xdist_group("faults")
+pytestmark = pytest.mark.xdist_group("news faults")
 
 JOBS = 500
 FINAL = {"completed", "failed", "cancelled"}
 # News that are not told are admitted when they are ten seconds old, by a tick that comes every five.
 ADMISSION_SECONDS = 20.0
-
-
-@pytest.fixture
-def platform(suffering: Platform) -> Iterator[Platform]:
-    """A platform that may be hurt."""
-    suffering.mend()
-    yield suffering
-    suffering.mend()
-
-
-@pytest.fixture
-def person(platform: Platform) -> Person:
-    return platform.newcomer()
 
 
 def submit(person: Person, count: int = JOBS) -> list[str]:

@@ -25,19 +25,6 @@ MakeSchedule = Callable[..., str]
 
 
 @pytest.fixture
-def platform(suffering: Platform) -> Iterator[Platform]:
-    """A platform that may be hurt."""
-    suffering.mend()
-    yield suffering
-    suffering.mend()
-
-
-@pytest.fixture
-def person(platform: Platform) -> Person:
-    return platform.newcomer()
-
-
-@pytest.fixture
 def make_schedule(person: Person) -> Iterator[MakeSchedule]:
     """Makes schedules of every second, which end with the test; gives their ids."""
     made: list[str] = []

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.acceptance.platform import Person, Platform
@@ -18,26 +16,6 @@ LOOK_SECONDS = 2.0
 SLACK_SECONDS = 2.0
 # Until Celery puts a process in the place of a killed one.
 REPLACE_SECONDS = 6.0
-
-
-@pytest.fixture
-def platform(suffering: Platform) -> Iterator[Platform]:
-    """A platform that may be hurt."""
-    suffering.mend()
-    yield suffering
-    suffering.mend()
-
-
-@pytest.fixture
-def workers(platform: Platform) -> Iterator[Workers]:
-    """Workers of this test alone, instead of the platform's own."""
-    with Workers(platform) as workers:
-        yield workers
-
-
-@pytest.fixture
-def person(platform: Platform) -> Person:
-    return platform.newcomer()
 
 
 def test_a_job_that_waits_is_woken_by_its_cancel(workers: Workers, platform: Platform, person: Person) -> None:

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -25,19 +25,6 @@ pytestmark = pytest.mark.xdist_group("faults")
 
 # Promised in the guarantees.
 RESCUE_SECONDS = 45.0
-
-
-@pytest.fixture
-def platform(suffering: Platform) -> Iterator[Platform]:
-    """A platform that may be hurt."""
-    suffering.mend()
-    yield suffering
-    suffering.mend()
-
-
-@pytest.fixture
-def person(platform: Platform) -> Person:
-    return platform.newcomer()
 
 
 def assert_all_finished_once(

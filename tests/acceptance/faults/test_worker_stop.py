@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
@@ -22,26 +21,6 @@ pytestmark = pytest.mark.xdist_group("faults")
 EXIT_SECONDS = 15.0
 # The parent process leaves a child this long after it was told to end.
 LAST_SECONDS = 5.0
-
-
-@pytest.fixture
-def platform(suffering: Platform) -> Iterator[Platform]:
-    """A platform that may be hurt."""
-    suffering.mend()
-    yield suffering
-    suffering.mend()
-
-
-@pytest.fixture
-def workers(platform: Platform) -> Iterator[Workers]:
-    """Workers of this test alone, instead of the platform's own."""
-    with Workers(platform) as workers:
-        yield workers
-
-
-@pytest.fixture
-def person(platform: Platform) -> Person:
-    return platform.newcomer()
 
 
 def stop(worker: Process, seconds: float) -> None:

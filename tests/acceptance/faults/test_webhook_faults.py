@@ -6,7 +6,6 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from typing import Any
 
@@ -16,23 +15,10 @@ from tests.acceptance.platform import Person, Platform
 from tests.acceptance.receiver import Post, Receiver
 from tests.acceptance.waiting import until
 
-pytestmark = pytest.mark.xdist_group("faults")
+pytestmark = pytest.mark.xdist_group("news faults")
 
 # Far below what a hanging endpoint costs whoever waits for it.
 PROMPT_SECONDS = 5.0
-
-
-@pytest.fixture
-def platform(suffering: Platform) -> Iterator[Platform]:
-    """A platform that may be hurt."""
-    suffering.mend()
-    yield suffering
-    suffering.mend()
-
-
-@pytest.fixture
-def person(platform: Platform) -> Person:
-    return platform.newcomer()
 
 
 class Abyss:

@@ -1,0 +1,1 @@
+"""Jobs that tell people things, one type a channel."""

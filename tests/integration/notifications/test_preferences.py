@@ -1,0 +1,163 @@
+"""Preferences: what a user, his tenant and the platform say, and what a message becomes by that."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import text
+
+from service.database import db, fetch_one, transaction
+from service.ids import new_id
+from service.notifications.models import ChannelMessage
+from service.notifications.preferences import decision, set_preference_of
+from tests.conftest import Account, MakeUser
+
+NOON = datetime(2026, 3, 10, 12, 30, tzinfo=UTC)
+PREFERENCES = "/api/notifications/preferences"
+DEFAULTS = "/api/admin/notification-defaults"
+
+
+def put(client: FlaskClient, user: Account, type_: str, channel: str, **fields: Any) -> Any:
+    """Set a preference; the answer."""
+    body = {"notificationType": type_, "channel": channel, **fields}
+    return client.put(PREFERENCES, json=body, headers=user.headers)
+
+
+def decide(
+    user: Account, type_: str, channel: str, *, is_critical: bool = False, now: datetime = NOON
+) -> tuple[str, str | None, str | None, datetime | None]:
+    """What becomes of a message: status, reason, digest and when it leaves."""
+    asked = decision("%(channel)s", "%(type)s", "%(is_critical)s")
+    with transaction():
+        row = fetch_one(
+            f"SELECT decision.* FROM users AS recipient CROSS JOIN LATERAL ({asked}) AS decision "
+            "WHERE recipient.id = %(user_id)s",
+            {"user_id": str(user.id), "channel": channel, "type": type_, "is_critical": is_critical, "now": now},
+        )
+    assert row is not None
+    return row["status"], row["reason"], row["digest"], row["next_attempt_at"]
+
+
+def set_columns(user: Account, **columns: str) -> None:
+    """Set columns of the user's row."""
+    with transaction() as session:
+        for name, value in columns.items():
+            session.execute(text(f"UPDATE users SET {name} = :value WHERE id = :id"), {"value": value, "id": user.id})
+
+
+def test_new_users_have_the_preferences_of_the_table(client: FlaskClient, make_user: MakeUser) -> None:
+    rows = client.get(PREFERENCES, headers=make_user().headers).get_json()["data"]
+    assert [(each["notificationType"], each["channel"], each["enabled"]) for each in rows] == [
+        ("invitations", "email", True),
+        ("invitations", "in_app", True),
+        ("job_status", "email", True),
+        ("job_status", "in_app", True),
+        ("system", "email", False),
+        ("system", "in_app", True),
+    ]
+    assert {(each["digest"], each["isCritical"]) for each in rows} == {("none", False)}
+
+
+def test_a_preference_is_changed_and_one_for_a_new_type_made(client: FlaskClient, make_user: MakeUser) -> None:
+    user, other = make_user(), make_user()
+    made = put(client, user, "releases", "email", enabled=True, digest="daily").get_json()
+    assert (made["enabled"], made["digest"]) == (True, "daily")
+    path = f"{PREFERENCES}/{made['id']}"
+    muted = client.patch(path, json={"enabled": False}, headers=user.headers).get_json()
+    assert muted == {**made, "enabled": False}, "what was not named stays"
+    assert put(client, user, "releases", "email", enabled=True).get_json() == made, "the same row"
+    assert client.patch(path, json={"enabled": False}, headers=other.headers).status_code == 404
+    for fields in ({"digest": "weekly"}, {"enabled": "maybe"}, {"userId": str(other.id)}):
+        assert client.patch(path, json=fields, headers=user.headers).status_code == 422
+    assert put(client, user, "releases", "fax", enabled=True).status_code == 422
+    assert put(client, user, "releases", "in_app", enabled=True, digest="daily").status_code == 422
+
+
+def test_what_is_critical_cannot_be_muted(app: Flask, client: FlaskClient, make_user: MakeUser) -> None:
+    user, admin = make_user(), make_user(("admin",))
+    kept = put(client, user, "security", "email", enabled=True).get_json()
+    assert kept["isCritical"] is True
+    default = {"notificationType": "security", "channel": "email", "enabled": False}
+    for answer in (
+        put(client, user, "security", "email", enabled=False),
+        client.patch(f"{PREFERENCES}/{kept['id']}", json={"enabled": False}, headers=user.headers),
+        client.put(DEFAULTS, json=default, headers=admin.headers),
+    ):
+        assert (answer.status_code, answer.get_json()["code"]) == (422, "critical_type")
+
+
+def test_the_user_is_asked_before_the_tenant_and_the_tenant_before_the_platform(
+    app: Flask, client: FlaskClient, make_user: MakeUser
+) -> None:
+    admin = make_user(("admin",))
+    user, stranger = make_user(organization=admin.organization_id), make_user()
+    default = {"notificationType": "releases", "channel": "email", "enabled": False}
+    assert client.put(DEFAULTS, json=default, headers=user.headers).status_code == 403
+    assert client.put(DEFAULTS, json=default, headers=admin.headers).get_json() == default
+    assert client.get(DEFAULTS, headers=admin.headers).get_json() == {"data": [default]}
+    with app.app_context():
+        assert decide(user, "releases", "email") == ("suppressed", "muted", None, None)
+        assert decide(stranger, "releases", "email")[0] == "pending"
+        assert decide(user, "system", "email")[1] == "muted", "the platform's own"
+        assert decide(user, "releases", "email", is_critical=True)[0] == "pending"
+        set_preference_of(user.id, "releases", "email", True)
+        assert decide(user, "releases", "email") == ("pending", None, None, NOON)
+
+
+def test_messages_need_somewhere_to_go(app: Flask, make_user: MakeUser) -> None:
+    user = make_user()
+    with app.app_context():
+        assert decide(user, "releases", "whatsapp", is_critical=True)[:2] == ("suppressed", "no_address")
+        assert decide(user, "releases", "push")[:2] == ("suppressed", "no_device")
+        assert decide(user, "releases", "in_app")[:2] == ("pending", None)
+        set_columns(user, phone="+4930123456")
+        assert decide(user, "releases", "whatsapp")[:2] == ("pending", None)
+
+
+def test_quiet_hours_and_digests_hold_messages_but_nothing_critical_and_no_inbox(
+    app: Flask, client: FlaskClient, make_user: MakeUser
+) -> None:
+    user = make_user()
+    client.patch("/api/auth/me", json={"timezone": "Asia/Kolkata"}, headers=user.headers)
+    hours = {"start": "22:00", "end": "09:00"}
+    assert client.put("/api/notifications/quiet-hours", json=hours, headers=user.headers).status_code == 200
+    night = datetime(2026, 3, 10, 18, 0, tzinfo=UTC)  # 23:30 in Kolkata
+    morning = datetime(2026, 3, 11, 3, 30, tzinfo=UTC)
+    with app.app_context():
+        assert decide(user, "job_status", "email") == ("pending", None, None, NOON)
+        assert decide(user, "job_status", "email", now=night) == ("held", "quiet_hours", None, morning)
+        assert decide(user, "job_status", "email", now=night, is_critical=True) == ("pending", None, None, night)
+        assert decide(user, "job_status", "in_app", now=night) == ("pending", None, None, night)
+        put(client, user, "job_status", "email", enabled=True, digest="hourly")
+        # 18:00 in Kolkata: its next full hour is half past in UTC.
+        assert decide(user, "job_status", "email") == ("held", "digest", "hourly", NOON + timedelta(hours=1))
+        put(client, user, "job_status", "email", enabled=True, digest="daily")
+        # 08:00 there lies in the quiet hours.
+        assert decide(user, "job_status", "email") == ("held", "digest", "daily", morning)
+        assert decide(user, "job_status", "email", is_critical=True) == ("pending", None, None, NOON)
+
+
+@pytest.mark.parametrize("by_link", [True, False])
+def test_what_waits_for_its_hour_is_not_sent_once_it_is_muted(
+    app: Flask, client: FlaskClient, make_user: MakeUser, by_link: bool
+) -> None:
+    user = make_user()
+    held: dict[str, UUID] = {type_: new_id() for type_ in ("job_status", "releases")}
+    with app.app_context():
+        with transaction() as session:
+            for type_, id_ in held.items():
+                message = ChannelMessage(id=id_, user_id=user.id, channel="email", template="notice", data={})
+                message.status, message.reason, message.notification_type = "held", "digest", type_
+                session.add(message)
+        if by_link:
+            set_preference_of(user.id, "job_status", "email", False)
+        else:
+            put(client, user, "job_status", "email", enabled=False)
+        rows = {each: db.session.get_one(ChannelMessage, id_) for each, id_ in held.items()}
+        assert (rows["job_status"].status, rows["job_status"].reason) == ("suppressed", "muted")
+        assert rows["releases"].status == "held"

@@ -1,0 +1,518 @@
+"""Notifications to audiences: who may send what to whom, and that each recipient hears of it once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from aiosmtpd.controller import Controller
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import text
+
+from devstack.ports import free_port
+from service.clock import utcnow
+from service.database import db, transaction
+from service.ids import derived_id, new_id
+from service.jobs import lifecycle
+from service.notifications import providers, sending
+from service.notifications.channel_messages import send_due_messages
+from service.notifications.providers import health
+from service.notifications.sends import Sender, send_to_roles, send_to_users, send_to_users_and_roles
+from tasks.testing import JobRun, run_job, run_until_done
+from tests.conftest import Account, MakeUser
+from tests.factories.jobs import start
+
+NEWS = {"type": "informational", "title": "Test Notification", "message": "This is a test"}
+
+Sql = Callable[..., list[Any]]
+
+
+@pytest.fixture
+def sql(app: Flask) -> Sql:
+    """Runs one statement and gives its rows."""
+
+    def run(statement: str, **parameters: Any) -> list[Any]:
+        with app.app_context(), transaction():
+            result = db.session.execute(text(statement), parameters)
+            return list(result.mappings()) if result.returns_rows else []
+
+    return run
+
+
+class Mailbox:
+    """Keeps what a mail server is given; while `is_away` it takes nothing."""
+
+    def __init__(self) -> None:
+        self.recipients: list[str] = []
+        self.is_away = False
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
+        if self.is_away:
+            return "451 later"
+        self.recipients += envelope.rcpt_tos
+        return "250 OK"
+
+
+@pytest.fixture
+def mailbox(change_settings: Callable[..., None]) -> Iterator[Mailbox]:
+    """A mail server that the application uses."""
+    box = Mailbox()
+    server = Controller(box, hostname="127.0.0.1", port=free_port())
+    server.start()
+    change_settings(smtp_url=f"smtp://127.0.0.1:{server.port}")
+    yield box
+    server.stop()
+
+
+@pytest.fixture
+def post(client: FlaskClient) -> Callable[..., Any]:
+    """Sends a notification and gives the answer."""
+
+    def send(sender: Account, *, key: str | None = None, **fields: Any) -> Any:
+        headers = {**sender.headers, **({"Idempotency-Key": key} if key else {})}
+        return client.post("/api/notifications", json={**NEWS, **fields}, headers=headers)
+
+    return send
+
+
+@pytest.fixture
+def work(app: Flask, sql: Sql) -> Callable[[str], list[JobRun]]:
+    """Runs the jobs of a send as a worker does, with those that come of them, until none is queued."""
+
+    def run(send_id: str) -> list[JobRun]:
+        runs = []
+        with app.app_context():
+            while rows := sql(QUEUED, tag=f"send:{send_id}"):
+                for row in rows:
+                    assert start(row["id"]) is not None
+                    done = run_job(row["type"], row["payload"], job_id=row["id"], user_id=row["user_id"])
+                    if done.status == "completed":
+                        lifecycle.complete_job(row["id"], 1, done.result)
+                    else:
+                        lifecycle.fail_job(row["id"], 1, done.error or {})
+                    assert done.status == "completed", done.story()
+                    runs.append(done)
+        return runs
+
+    return run
+
+
+QUEUED = "SELECT id, type, payload, user_id FROM jobs WHERE tags @> ARRAY[:tag] AND status = 'queued' ORDER BY id"
+
+
+def inbox(client: FlaskClient, user: Account) -> list[Any]:
+    data: list[Any] = client.get("/api/notifications", headers=user.headers).json["data"]
+    return data
+
+
+def test_the_request_of_s3_reaches_its_user_by_each_channel(
+    client: FlaskClient, make_user: MakeUser, post: Any, work: Any, sql: Sql, mailbox: Mailbox
+) -> None:
+    sender = make_user(("sender",))
+    user = make_user(organization=sender.organization_id)
+    answer = post(sender, userId=str(user.id), channels=["inApp", "email", "whatsapp"], category="security")
+    assert answer.status_code == 202, answer.json
+    send_id = answer.json["id"]
+    assert answer.headers["Location"] == f"/api/notification-sends/{send_id}"
+    assert [each["channel"] for each in answer.json["jobs"]] == ["in_app", "email", "whatsapp"]
+    job = client.get(f"/api/jobs/{answer.json['jobs'][0]['jobId']}", headers=sender.headers).json
+    assert (job["type"], job["status"]) == ("in-app-notification", "queued")
+    runs = work(send_id)
+    assert [run.result["recipients"] for run in runs] == [1, 1, 1]
+    (notification,) = inbox(client, user)
+    assert {name: notification[name] for name in NEWS} == NEWS
+    assert (notification["category"], notification["sendId"]) == ("security", send_id)
+    assert mailbox.recipients == [f"{user.username}@example.com"]
+    seen = client.get(f"/api/notification-sends/{send_id}", headers=sender.headers).json
+    assert (seen["status"], seen["recipients"]) == ("completed", 1)
+    assert seen["perChannel"]["in_app"]["delivered"] == seen["perChannel"]["email"]["sent"] == 1
+    assert seen["perChannel"]["whatsapp"]["suppressed"] == 1
+
+    trace = client.get(f"/api/notifications/{notification['id']}/trace", headers=user.headers).json["data"]
+    told = {each["channel"]: (each["status"], each["reason"]) for each in trace}
+    assert told == {
+        "in_app": ("delivered", None),
+        "email": ("sent", None),
+        "whatsapp": ("suppressed", "channel_off"),
+        "push": ("skipped", "not_asked"),
+    }
+    mail = next(each for each in trace if each["channel"] == "email")
+    assert (mail["provider"], mail["attempts"], mail["address"]) == ("smtp", 1, "u***@example.com")
+    assert mail["providerId"]
+    whole = client.get(f"/api/notifications/{send_id}/trace", headers=sender.headers).json
+    assert sorted(each["status"] for each in whole["data"]) == ["delivered", "sent", "suppressed"]
+    for stranger, status in ((make_user(organization=sender.organization_id), 403), (make_user(("admin",)), 404)):
+        for path in (f"notification-sends/{send_id}", f"notifications/{send_id}/trace"):
+            assert client.get(f"/api/{path}", headers=stranger.headers).status_code == status
+        cancelled = client.delete(f"/api/notification-sends/{send_id}", headers=stranger.headers)
+        assert cancelled.status_code == status
+
+
+def test_only_senders_send(make_user: MakeUser, post: Any) -> None:
+    user = make_user()
+    assert post(user, userId=str(user.id)).status_code == 403
+    for role in ("admin", "operator", "sender"):
+        sender = make_user((role,))
+        assert post(sender, userId=str(sender.id)).status_code == 202
+        critical = post(sender, userId=str(sender.id), critical=True)
+        assert critical.status_code == (202 if role == "admin" else 403)
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({}, "userId"),
+    ({"userIds": []}, "userIds"),
+    ({"userId": str(new_id())}, "userIds.0"),
+    ({"roles": ["king"]}, "roles.0"),
+    ({"all": True, "channels": ["telegram"]}, "channels.0"),
+    ({"all": True, "title": None}, "title"),
+    ({"all": True, "template": "no-such"}, "template"),
+    ({"all": True, "templateId": str(new_id())}, "templateId"),
+    ({"all": True, "template": "notice", "variables": {"subject": "Scan"}}, "variables.text"),
+    ({"all": True, "type": "two words"}, "type"),
+    ({"all": True, "expiresAt": "2020-01-01T00:00:00Z"}, "expiresAt"),
+    ({"all": True, "sendAt": "9999-12-31T23:59:59-14:00"}, "sendAt"),
+    ({"all": True, "actions": [{"key": "go to", "label": "Go"}]}, "actions.0.key"),
+    ({"all": True, "actions": [{"key": "go", "label": "Go", "url": "javascript:alert(1)"}]}, "actions.0.url"),
+    ({"all": True, "actions": [{"key": "go", "label": "Go", "url": "//evil.example"}]}, "actions.0.url"),
+    ({"all": True, "actions": [{"key": "go", "label": "Go", "url": "/\\evil.example"}]}, "actions.0.url"),
+    ({"all": True, "actions": [{"key": "go", "label": "Go"}] * 2}, "actions"),
+    ({"all": True, "data": {"long": "x" * 20_000}}, "data"),
+]
+
+
+def test_what_cannot_be_sent_is_refused_by_its_field(make_user: MakeUser, post: Any) -> None:
+    sender = make_user(("sender",))
+    for fields, field in REFUSED:
+        answer = post(sender, **fields)
+        assert (answer.status_code, list(answer.json["errors"])) == (422, [field]), (fields, answer.json)
+
+
+def test_users_of_another_tenant_are_as_unknown_and_nobody_is_no_audience(make_user: MakeUser, post: Any) -> None:
+    sender, stranger = make_user(("sender",)), make_user()
+    refused = post(sender, userIds=[str(sender.id), str(stranger.id)])
+    assert (refused.status_code, refused.json["errors"]) == (422, {"userIds.1": ["There is no such user."]})
+    assert post(sender, roles=["operator"]).json["code"] == "empty_audience"
+
+
+def test_roles_and_users_together_hear_of_it_once_and_other_tenants_never(
+    client: FlaskClient, make_user: MakeUser, post: Any, work: Any, sql: Sql
+) -> None:
+    sender = make_user(("sender",))
+    both = make_user(("operator", "user"), sender.organization_id)
+    plain = make_user(organization=sender.organization_id)
+    gone = make_user(("operator",), sender.organization_id)
+    sql("UPDATE users SET is_active = false WHERE id = :id", id=gone.id)
+    stranger = make_user(("operator",))
+    webhook = {"url": "http://127.0.0.1:9/hook", "eventType": "notification"}
+    assert client.post("/api/webhooks", json=webhook, headers=both.headers).status_code == 201
+    sent = post(sender, userIds=[str(both.id)], roles=["operator"]).json
+    assert [run.result for run in work(sent["id"])] == [{"recipients": 1, "delivered": 1, "suppressed": 0}]
+    assert [len(inbox(client, each)) for each in (both, plain, sender, stranger)] == [1, 0, 0, 0]
+    (planned,) = sql("SELECT event_type, payload FROM webhook_deliveries WHERE user_id = :id", id=both.id)
+    assert (planned["event_type"], planned["payload"]["data"]["title"]) == ("notification.created", NEWS["title"])
+    everybody = post(sender, all=True).json
+    work(everybody["id"])
+    assert [len(inbox(client, each)) for each in (both, plain, sender, stranger)] == [2, 1, 1, 0]
+
+
+def test_from_python_it_is_one_function_each(app: Flask, make_user: MakeUser, client: FlaskClient, work: Any) -> None:
+    user = make_user()
+    operator = make_user(("operator",), user.organization_id)
+    platform = Sender(organization_id=user.organization_id)
+    with app.app_context():
+        sends = [
+            send_to_users([user.id], sender=platform, **NEWS),
+            send_to_roles(["operator"], sender=platform, **NEWS),
+            send_to_users_and_roles([user.id], ["operator"], sender=platform, **NEWS),
+        ]
+    for sent in sends:
+        work(str(sent.send_id))
+    assert [len(inbox(client, each)) for each in (user, operator)] == [2, 2]
+
+
+def test_a_muted_category_is_suppressed_with_its_reason_unless_it_is_critical(
+    client: FlaskClient, make_user: MakeUser, post: Any, work: Any, mailbox: Mailbox, sql: Sql
+) -> None:
+    admin = make_user(("admin",))
+    user = make_user(organization=admin.organization_id)
+    for channel in ("in_app", "email"):
+        body = {"notificationType": "offers", "channel": channel, "enabled": False}
+        assert client.put("/api/notifications/preferences", json=body, headers=user.headers).status_code == 200
+    fields = {"userId": str(user.id), "channels": ["in_app", "email"], "category": "offers"}
+    muted = post(admin, **fields).json
+    work(muted["id"])
+    trace = client.get(f"/api/notifications/{muted['id']}/trace", headers=admin.headers).json["data"]
+    assert {(each["channel"], each["status"], each["reason"]) for each in trace} == {
+        ("in_app", "suppressed", "muted"),
+        ("email", "suppressed", "muted"),
+    }
+    assert (inbox(client, user), mailbox.recipients) == ([], [])
+    work(post(admin, critical=True, **fields).json["id"])
+    assert (len(inbox(client, user)), len(mailbox.recipients)) == (1, 1)
+
+
+def test_a_key_that_comes_twice_sends_once(make_user: MakeUser, post: Any) -> None:
+    sender = make_user(("sender",))
+    first = post(sender, key="k", all=True, channels=["in_app", "email"])
+    again = post(sender, key="k", all=True, channels=["in_app", "email"])
+    assert (again.status_code, again.json) == (202, first.json)
+    assert "Idempotency-Replayed" not in first.headers
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert post(sender, key="k", all=True).json["code"] == "idempotency_conflict"
+
+
+def test_a_batch_is_sent_as_a_whole_or_not_at_all(client: FlaskClient, make_user: MakeUser) -> None:
+    sender = make_user(("sender",))
+
+    def batch(*audiences: Any) -> Any:
+        body = {"notifications": [{**NEWS, **each} for each in audiences]}
+        return client.post("/api/notifications/batch", json=body, headers=sender.headers)
+
+    refused = batch({"all": True}, {"userId": str(new_id())})
+    assert (refused.status_code, list(refused.json["errors"])) == (422, ["notifications.1.userIds.0"])
+
+    def listed() -> list[str]:
+        page = client.get("/api/notification-sends", headers=sender.headers).json
+        return [each["id"] for each in page["data"]]
+
+    assert listed() == []
+    sent = batch({"all": True}, {"userId": str(sender.id)}).json["data"]
+    assert listed() == [each["id"] for each in reversed(sent)]
+    assert batch(*[{"all": True}] * 101).status_code == 422
+
+
+def test_what_is_scheduled_can_be_called_off(client: FlaskClient, make_user: MakeUser, post: Any) -> None:
+    sender = make_user(("sender",))
+    sent = post(sender, all=True, sendAt=(utcnow() + timedelta(days=1)).isoformat(), channels=["in_app", "email"]).json
+    path = f"/api/notification-sends/{sent['id']}"
+    seen = client.get(path, headers=sender.headers).json
+    assert (seen["status"], [each["status"] for each in seen["jobs"]]) == ("scheduled", ["scheduled"] * 2)
+    called_off = client.delete(path, headers=sender.headers).json
+    assert (called_off["status"], [each["status"] for each in called_off["jobs"]]) == ("cancelled", ["cancelled"] * 2)
+    again = client.delete(path, headers=sender.headers)
+    assert (again.status_code, again.json["code"]) == (409, "send_not_cancellable")
+    at_once = post(sender, all=True, sendAt="0001-01-01T00:00:00+14:00").json
+    seen = client.get(f"/api/notification-sends/{at_once['id']}", headers=sender.headers).json
+    assert (seen["status"], seen["sendAt"]) == ("sending", None)
+
+
+def test_a_schedule_sends_by_the_present_rights_of_its_owner_and_each_job_once(
+    app: Flask, client: FlaskClient, make_user: MakeUser, sql: Sql
+) -> None:
+    sender = make_user(("sender",))
+    body = {"name": "Weekly", "type": "notification-send", "payload": {**NEWS, "all": True}, "cron": "0 8 * * 1"}
+    assert client.post("/api/schedules", json=body, headers=make_user().headers).status_code == 403
+    made = client.post("/api/schedules", json=body, headers=sender.headers)
+    assert made.status_code == 201, made.json
+    client.delete(f"/api/schedules/{made.json['id']}", headers=sender.headers)
+    job_id = new_id()
+    with app.app_context():
+        runs = [run_job("notification-send", body["payload"], job_id=job_id, user_id=sender.id) for _ in range(2)]
+    assert runs[0].result == runs[1].result
+    sends = sql("SELECT id FROM notification_sends WHERE sender_id = :id", id=sender.id)
+    assert [each["id"] for each in sends] == [derived_id(job_id, "send")]
+    sql("UPDATE users SET roles = '{user}' WHERE id = :id", id=sender.id)
+    with app.app_context():
+        run_job("notification-send", body["payload"], user_id=sender.id).assert_failed("not_allowed")
+
+
+def test_nobody_runs_the_jobs_of_other_peoples_sends(client: FlaskClient, make_user: MakeUser, post: Any) -> None:
+    sender = make_user(("sender",))
+    sent = post(sender, all=True).json
+    job = {"type": "in-app-notification", "payload": {"sendId": sent["id"]}}
+    for other in (make_user(("admin",), sender.organization_id), make_user()):
+        refused = client.post("/api/jobs", json=job, headers=other.headers)
+        assert (refused.status_code, refused.json["code"]) == (404, "notification_send_not_found")
+
+
+def test_an_approval_asks_for_an_answer(client: FlaskClient, make_user: MakeUser, post: Any, work: Any) -> None:
+    sender = make_user(("sender",))
+    user = make_user(organization=sender.organization_id)
+    link = {"key": "look", "label": "Look", "url": "https://example.com/7"}
+    sent = post(sender, userIds=[str(user.id)], type="approval", actions=[link]).json
+    work(sent["id"])
+    (asked,) = inbox(client, user)
+    assert [each["key"] for each in asked["actions"]] == ["approve", "reject", "look"]
+    client.post(f"/api/notifications/{asked['id']}/actions/approve", headers=user.headers)
+    seen = client.get(f"/api/notification-sends/{sent['id']}", headers=sender.headers).json
+    assert (seen["resolution"], seen["resolvedBy"]) == ("approve", str(user.id))
+
+
+def test_a_template_speaks_to_each_by_name(
+    client: FlaskClient, make_user: MakeUser, post: Any, work: Any, mailbox: Mailbox
+) -> None:
+    sender = make_user(("sender",))
+    variables = {"subject": "Maintenance", "text": "At noon."}
+    sent = post(sender, userId=str(sender.id), title=None, message=None, template="notice", variables=variables)
+    assert sent.status_code == 422, "null is no title"
+    body = {"type": "informational", "userId": str(sender.id), "template": "notice", "variables": variables}
+    accepted = client.post("/api/notifications", json=body, headers=sender.headers).json
+    work(accepted["id"])
+    (notification,) = inbox(client, sender)
+    assert notification["title"] == "Maintenance"
+    assert f"Hello {sender.username}," in notification["message"]
+
+
+@pytest.fixture
+def crowd(make_user: MakeUser, sql: Sql) -> Account:
+    """A sender in a tenant with 50 other users."""
+    sender = make_user(("sender",))
+    sql(
+        """INSERT INTO users (id, organization_id, username, email, password_hash, roles, timezone, is_active,
+            created_at, updated_at)
+        SELECT gen_random_uuid(), :tenant, name, name || '@example.com', '', '{user}', 'UTC', true, now(), now()
+        FROM (SELECT 'c' || replace(gen_random_uuid()::text, '-', '') AS name FROM generate_series(1, 50)) AS made""",
+        tenant=sender.organization_id,
+    )
+    return sender
+
+
+def test_a_large_audience_is_cut_into_slices_of_which_each_is_sent_once(
+    app: Flask, client: FlaskClient, crowd: Account, post: Any, work: Any, mailbox: Mailbox, monkeypatch: Any
+) -> None:
+    monkeypatch.setitem(sending.SLICE, "email", 20)
+    sent = post(crowd, all=True, channels=["email"]).json
+    parent = sent["jobs"][0]["jobId"]
+    with app.app_context():
+        # The first attempt dies after it has submitted the slices.
+        first = run_job("email-notification", {"sendId": sent["id"]}, job_id=UUID(parent), user_id=crowd.id)
+    assert first.result == {"recipients": 51, "jobs": 3}
+    runs = work(sent["id"])
+    assert len(runs) == 4
+    assert sorted(run.result.get("sent", 0) for run in runs) == [0, 11, 20, 20]
+    assert len(mailbox.recipients) == len(set(mailbox.recipients)) == 51
+    seen = client.get(f"/api/notification-sends/{sent['id']}", headers=crowd.headers).json
+    assert (seen["status"], seen["recipients"], len(seen["jobs"])) == ("completed", 51, 1)
+    assert seen["perChannel"]["email"]["sent"] == 51
+    with app.app_context():
+        run_job("email-notification", {"sendId": sent["id"]}, user_id=crowd.id).assert_completed()
+    work(sent["id"])
+    assert len(mailbox.recipients) == 51
+
+
+def test_inboxes_are_written_in_batches_and_a_second_run_adds_nothing(
+    app: Flask, client: FlaskClient, crowd: Account, post: Any, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "BATCH", 20)
+    sent = post(crowd, all=True).json
+    with app.app_context():
+        for _ in range(2):
+            run = run_job("in-app-notification", {"sendId": sent["id"]}, user_id=crowd.id)
+            assert run.result == {"recipients": 51, "delivered": 51, "suppressed": 0}
+            assert [report["current"] for report in run.progress] == [20, 40, 51]
+    (counted,) = sql(
+        """SELECT count(*) AS written, count(DISTINCT user_id) AS users,
+            (SELECT sum(unread) FROM inboxes JOIN users ON users.id = user_id
+                WHERE organization_id = :tenant) AS unread
+        FROM notifications WHERE send_id = :id""",
+        id=sent["id"],
+        tenant=crowd.organization_id,
+    )
+    assert set(counted.values()) == {51}
+    told = client.get("/api/notifications/unread-count", headers=crowd.headers).json
+    assert told == {"count": 1, "version": 1}
+
+
+def test_a_mail_server_that_is_away_loses_nothing_and_the_job_ends_well(
+    app: Flask, client: FlaskClient, make_user: MakeUser, post: Any, mailbox: Mailbox, sql: Sql
+) -> None:
+    sender = make_user(("sender",))
+    user = make_user(organization=sender.organization_id)
+    sent = post(sender, userIds=[str(sender.id), str(user.id)], channels=["email"]).json
+    mailbox.is_away = True
+    with app.app_context():
+        runs = run_until_done("email-notification", {"sendId": sent["id"]}, user_id=sender.id)
+    assert [run.status for run in runs] == ["retrying", "retrying", "completed"]
+    assert [run.retry_in for run in runs] == [1, 2, None]
+    assert runs[-1].result == {"recipients": 2, "sent": 0, "failed": 0, "held": 0, "suppressed": 0, "waiting": 2}
+    later = sql("SELECT next_attempt_at - now() AS wait FROM channel_messages WHERE send_id = :id", id=sent["id"])
+    assert all(55 < each["wait"].total_seconds() < 61 for each in later)
+    mailbox.is_away = False
+    with app.app_context():
+        for provider in providers.providers_of("email"):
+            health.succeeded(provider.place)
+        sql("UPDATE channel_messages SET next_attempt_at = now() WHERE send_id = :id", id=sent["id"])
+        send_due_messages()
+    # Other tests may have left mails of their own.
+    assert [mailbox.recipients.count(f"{each.username}@example.com") for each in (sender, user)] == [1, 1]
+    seen = client.get(f"/api/notification-sends/{sent['id']}", headers=sender.headers).json
+    assert seen["perChannel"]["email"]["sent"] == 2
+
+
+def reasons(client: FlaskClient, sender: Account, send_id: str) -> dict[tuple[str, str | None], int]:
+    """How many messages of a send have each status and reason."""
+    trace = client.get(f"/api/notifications/{send_id}/trace", headers=sender.headers).json["data"]
+    return Counter((each["status"], each["reason"]) for each in trace)
+
+
+def test_a_number_that_is_none_is_not_tried(
+    client: FlaskClient, make_user: MakeUser, post: Any, work: Any, sql: Sql, change_settings: Callable[..., None]
+) -> None:
+    sender = make_user(("sender",))
+    nobody = make_user(organization=sender.organization_id)
+    sql("UPDATE users SET phone = '+1234567' WHERE id = :id", id=sender.id)
+    change_settings(whatsapp_providers=("waha",), waha_url="http://127.0.0.1:9")
+    sent = post(sender, userIds=[str(sender.id), str(nobody.id)], channels=["whatsapp"]).json
+    (run,) = work(sent["id"])
+    assert run.result["suppressed"] == 2
+    assert reasons(client, sender, sent["id"]) == {
+        ("suppressed", "bad_address"): 1,
+        ("suppressed", "no_address"): 1,
+    }
+
+
+def test_a_job_that_is_cancelled_on_its_way_sends_nothing_more(
+    app: Flask, client: FlaskClient, crowd: Account, post: Any, mailbox: Mailbox
+) -> None:
+    sent = post(crowd, all=True, channels=["email"]).json
+    with app.app_context():
+        run_job("email-notification", {"sendId": sent["id"]}, user_id=crowd.id, cancel_after=3).assert_cancelled()
+    assert len(mailbox.recipients) == 3
+    assert reasons(client, crowd, sent["id"])["suppressed", "cancelled"] > 0
+    cancelled = client.delete(f"/api/notification-sends/{sent['id']}", headers=crowd.headers).json
+    assert cancelled["perChannel"]["email"] == {
+        "pending": 0,
+        "sent": 3,
+        "failed": 0,
+        "held": 0,
+        "suppressed": 48,
+        "delivered": 0,
+    }
+    with app.app_context():
+        run_job("email-notification", {"sendId": sent["id"]}, user_id=crowd.id).assert_completed()
+    assert len(mailbox.recipients) == 3
+
+
+def test_one_message_that_cannot_be_worded_keeps_nobody_waiting(
+    app: Flask, client: FlaskClient, make_user: MakeUser, mailbox: Mailbox
+) -> None:
+    admin = make_user(("admin",))
+    users = [make_user(organization=admin.organization_id) for _ in range(2)]
+    words = "{% if username == '" + users[0].username + "' %}{{ 1 // 0 }}{% endif %}Hello {{ username }}"
+    template = {"name": "greeting", "channel": "email", "locale": "en", "subject": "Hi", "body": words, "variables": []}
+    made = client.post(
+        "/api/notification-templates", json={**template, "variables": ["username"]}, headers=admin.headers
+    )
+    assert made.status_code == 201, made.json
+    body = {"type": "greeting", "template": "greeting", "userIds": [str(each.id) for each in users]}
+    sent = client.post("/api/notifications", json={**body, "channels": ["email"]}, headers=admin.headers).json
+    with app.app_context():
+        run = run_job("email-notification", {"sendId": sent["id"]}, user_id=admin.id)
+    assert run.status == "failed"
+    assert mailbox.recipients == [f"{users[1].username}@example.com"]
+    assert reasons(client, admin, sent["id"]) == {("sent", None): 1, ("pending", None): 1}
+
+
+def test_what_has_expired_before_its_turn_is_told_to_nobody(
+    app: Flask, client: FlaskClient, make_user: MakeUser, post: Any, work: Any, sql: Sql
+) -> None:
+    sender = make_user(("sender",))
+    sent = post(sender, all=True, expiresAt=(utcnow() + timedelta(hours=1)).isoformat()).json
+    sql("UPDATE notification_sends SET expires_at = now() WHERE id = :id", id=sent["id"])
+    assert [run.result for run in work(sent["id"])] == [{"recipients": 0, "expired": True}]
+    assert inbox(client, sender) == []

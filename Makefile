@@ -16,7 +16,7 @@ run: $(VENV)/.run ## Start the whole platform on this machine: http://127.0.0.1:
 	@$(BIN)/python -m devstack up
 
 test: $(VENV)/.dev ## Run every test on servers that it starts itself (ARGS="-k name")
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
 
 soak: $(VENV)/.dev ## Kill every part at random for ten minutes under load (CARILLON_SOAK_JOBS=, CARILLON_SOAK_SECONDS=, CARILLON_SOAK_SEED=)
 	@CARILLON_SOAK_JOBS=$${CARILLON_SOAK_JOBS:-5000} CARILLON_SOAK_SECONDS=$${CARILLON_SOAK_SECONDS:-600} \

@@ -26,6 +26,7 @@ from service.notifications.sends import JOB_TYPES, tag_of
 from service.notifier.channels import inbox, webhook
 from service.realtime import untold
 from service.realtime.log import append
+from service.settings import current_settings
 
 # Recipients of one job; an audience of more is cut into slices, each with a job of its own.
 SLICE = {channel: 10_000 if channel == IN_APP else 100 for channel in JOB_TYPES}
@@ -62,6 +63,8 @@ class Part:
             "channel": self.channel,
             "category": self.send.category,
             "is_critical": self.send.is_critical or is_critical_type(self.send.category),
+            # Apprise takes what no browser takes.
+            "needs_device": not current_settings().push_apprise_urls,
             "now": utcnow(),
         }
 
@@ -124,7 +127,12 @@ send AS (SELECT id, type, category, data, actions, expires_at, resolution,
 
 
 def _page(audience: Audience) -> str:
-    decided = decision("%(channel)s::text", "%(category)s::text", "%(is_critical)s::boolean")
+    decided = decision(
+        "%(channel)s::text",
+        "%(category)s::text",
+        "%(is_critical)s::boolean",
+        needs_device="%(needs_device)s::boolean",
+    )
     return f"""
     recipient AS MATERIALIZED ({recipients(audience)} ORDER BY users.id LIMIT %(limit)s),
     decided AS MATERIALIZED (SELECT recipient.id AS user_id, recipient.organization_id, recipient.username, decision.*

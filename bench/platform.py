@@ -46,6 +46,8 @@ class Platform:
             WEBHOOK_ALLOW_NETWORKS="127.0.0.0/8",
             # The run is longer than a token lives.
             ACCESS_TOKEN_SECONDS="7200",
+            # The work that others were measured with has no mails.
+            EMAIL_NOTIFICATIONS_ENABLED="false",
             LOG_LEVEL="warning",
         )
         self.stack = Stack(replace(settings, durable=True))

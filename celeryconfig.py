@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kombu.entity import Queue
+from kombu.transport import TRANSPORT_ALIASES
 
 from service.settings import Settings
 
@@ -24,9 +25,8 @@ imports = ("tasks.worker", "tasks.delivery", "tasks.dispatch", "tasks.housekeepi
 task_default_queue = settings.job_queues[0]
 # On Redis without acknowledgements: they would cost it two transactions a message, to keep what SQL keeps anyway.
 _is_redis = broker_url.startswith("redis")
-if broker_url.startswith("redis://"):
-    # Acknowledges nothing of what needs no acknowledgement (see `service.broker`); of any other Kombu's own is used.
-    broker_transport = "service.broker:Transport"
+# What stands behind redis://; it acknowledges nothing of what needs no acknowledgement (see `service.broker`).
+TRANSPORT_ALIASES["redis"] = "service.broker:Transport"
 _options = {"no_ack": _is_redis, "queue_arguments": {} if _is_redis else {"x-max-priority": 9}}
 task_queues = [Queue(name, **_options) for name in (*settings.job_queues, "delivery", "housekeeping")]  # type: ignore[no-untyped-call]
 task_create_missing_queues = False

@@ -123,7 +123,8 @@ def _head(results: Results) -> str:
         f"an fsync of 8 KiB takes {around.sync} ms on this disk; Redis, for both sides, appends to its file",
         f"- {options.concurrency} prefork processes a side; Carillon also has a web, a delivery and a beat process; "
         f"{options.connections} HTTP connections submit; one socket client, one webhook receiver",
-        "- a job reports five times, stores two notifications and its end, goes to the socket and to one endpoint, e-mails of jobs are off; "
+        "- a job reports five times, stores two notifications and its end, goes to the socket and to one endpoint; "
+        "its mails are off; "
         "a task of bare Celery calls `update_state` five times and stores its result",
         "",
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from functools import cache
 from threading import Event
 
@@ -14,6 +15,7 @@ from eventlet.greenpool import GreenPool
 from eventlet.queue import LightQueue
 from redis.exceptions import RedisError
 
+from service.clock import utcnow
 from service.database import Row
 from service.notifications.channel_messages import OUTSIDE, SEND_TASK, send_due_messages
 from service.notifier.channels.webhook import DELIVERY_TASK
@@ -44,6 +46,8 @@ LINGER_SECONDS = 1.0
 LISTEN_SECONDS = 0.5
 # What other processes found out is read this often.
 AROUND_SECONDS = 0.5
+# A circuit that is open is looked at again after this, at the latest.
+CIRCUIT_LOOK = timedelta(seconds=5)
 # Verdicts that say that the endpoint does not answer as it should; a refusal is an answer.
 UNWELL = frozenset({"transient"})
 
@@ -97,7 +101,9 @@ class _Round:
             return Room(_places().room(endpoint))
         if self._circuits.probe(endpoint):
             return Room(1)
-        return Room(0, self._circuits.opens_at(endpoint))
+        at = self._circuits.opens_at(endpoint)
+        # What else may close it before: another delivery, another URL, a Redis that comes back empty.
+        return Room(0, None if at is None else min(at, utcnow() + CIRCUIT_LOOK))
 
     def _begin(self, rows: Iterable[Row]) -> None:
         for row in rows:
@@ -133,7 +139,11 @@ class _Round:
                         break
                     gathered.append(following)
                 _write(gathered)
-                self._circuits.report(_reports(gathered))
+                try:
+                    self._circuits.report(_reports(gathered))
+                except Exception:
+                    # What is recorded must not depend on it.
+                    log.exception("circuits_not_told")
 
 
 def _reports(gathered: Iterable[Attempted]) -> dict[str, Report]:

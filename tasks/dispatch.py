@@ -18,8 +18,8 @@ log = structlog.get_logger(__name__)
 
 # Starting a task costs more than waiting a little for the next bell.
 LINGER_SECONDS = 1.0
-# Looking more often than this finds little new, and still less where more jobs wait than may be sent and the workers
-# have enough before them.
+# Looking more often than this finds little new, and still less where more jobs wait than may be sent: then until half
+# of the messages ahead of the workers are gone.
 GATHER_SECONDS = 0.025
 BACKLOG_SECONDS = 0.25
 
@@ -48,8 +48,8 @@ def _attend() -> None:
             if fall_asleep(DISPATCH_TASK):
                 continue
             return
-        pause = BACKLOG_SECONDS if passed.is_full else GATHER_SECONDS
-        time.sleep(max(0.0, began + pause - time.monotonic()))
+        pause = 0.0 if passed.lasts is None else min(passed.lasts / 2, BACKLOG_SECONDS)
+        time.sleep(max(0.0, began + max(pause, GATHER_SECONDS) - time.monotonic()))
     # The next worker must not take this task for awake.
     fall_asleep(DISPATCH_TASK)
 

@@ -23,6 +23,7 @@ from service.queues.statistics import measure
 from service.realtime import untold
 from service.schedules.firing import run_due
 from service.webhooks.backlog import free_stranded_backlogs
+from service.webhooks.circuits import forget_old_circuits
 from service.webhooks.outbox import deliveries_are_due
 from service.workflows.actions import finish_ended_workflows
 from tasks.application import flask_app
@@ -169,3 +170,4 @@ def prepare_partitions() -> None:
 def prune() -> None:
     """Delete what is older than it is to be kept; what does not go in time is left to the next tick."""
     delete_old(TICK_SECONDS)
+    forget_old_circuits()

@@ -75,14 +75,13 @@ def work(inbox: Inbox) -> None:
     """Deal with what was accepted, one event after the other, without end."""
     while True:
         event = inbox.take()
-        # There will be types that this receiver does not know yet: they are accepted and left.
-        handle = HANDLERS.get(event["type"])
-        if handle is None:
-            continue
         try:
-            handle(event["data"])
+            # There will be types that this receiver does not know yet: they are accepted and left.
+            handle = HANDLERS.get(event["type"])
+            if handle is not None:
+                handle(event["data"])
         except Exception:
-            log.exception("%s could not be dealt with", event["type"])
+            log.exception("%s could not be dealt with", event.get("type"))
 
 
 def create_app(secret: str) -> Flask:

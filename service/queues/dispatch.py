@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import itemgetter
+from time import monotonic
 
 from service.database import after_commit, fetch_all, fetch_one, transaction
 from service.events import JobRow
@@ -29,6 +30,8 @@ CANDIDATES = 200
 # Messages ahead of the workers of a queue: few, so that tenants take turns; more while the workers outrun us.
 LEAST_AHEAD = SENT_AT_ONCE
 MOST_AHEAD = 512
+# What was seen longer ago says nothing of how fast messages go.
+PACE_KNOWN_SECONDS = 1.0
 
 
 @dataclass
@@ -38,10 +41,21 @@ class Windows:
     sizes: dict[str, int] = field(default_factory=dict)
     # Whether the last pass parked jobs: behind them there may be many like them, and others behind those.
     meets_limits: bool = False
+    # How many messages the last pass left in each queue, and when (monotonic).
+    left: dict[str, int] = field(default_factory=dict)
+    looked_at: float = 0.0
 
     def size(self, queue: str) -> int:
         """How many messages may wait in a queue."""
         return self.sizes.get(queue, 2 * LEAST_AHEAD)
+
+    def lasts(self, queue: str, waiting: int, ahead: int) -> float:
+        """Seconds that so many messages `ahead` last, at the pace at which those of the last pass went to `waiting`."""
+        gone = self.left.get(queue, 0) - waiting
+        elapsed = monotonic() - self.looked_at
+        if elapsed > PACE_KNOWN_SECONDS:
+            return 0.0
+        return ahead * elapsed / gone if gone > 0 else elapsed
 
     def adapt(self, queue: str, waiting: int) -> int:
         """The size of a queue's window now that so many messages wait and somebody asked for more."""
@@ -60,9 +74,9 @@ class Pass:
 
     sent: int
     parked: int
-    # Whether jobs that nothing holds back were left, for there are messages enough ahead of the workers; false as long
-    # as the workers run out of messages between two looks.
-    is_full: bool
+    # Where jobs that nothing holds back were left, for there are messages enough ahead of the workers: seconds for
+    # which these last, as it seems. None: nothing was left.
+    lasts: float | None
     # When a rate lets go of the next job, if that is what the jobs wait for.
     next_start: datetime | None
 
@@ -173,7 +187,7 @@ def dispatch(windows: Windows) -> Pass:
             if job["queue"] in candidates:
                 candidates[job["queue"]].append(job)
         allowances.load({subject for jobs in candidates.values() for job in jobs for subject in subjects_of(job)})
-        has_run_dry = any(jobs and not state.levels[queue].total() for queue, jobs in candidates.items())
+        waiting = {queue: state.levels[queue].total() for queue in candidates}
         chosen: list[JobRow] = []
         parked: dict[str, str] = {}
         seen = 0
@@ -192,8 +206,13 @@ def dispatch(windows: Windows) -> Pass:
         after_commit(lambda: enqueue_jobs(rows))
     windows.meets_limits = bool(parked)
     starts = [allowances.next_start(subject) for subject in {*state.parked, *parked.values()}]
-    is_full = not has_run_dry and seen < sum(len(jobs) for jobs in candidates.values())
-    return Pass(len(rows), len(parked), is_full, min((start for start in starts if start is not None), default=None))
+    lasts = None
+    if seen < sum(len(jobs) for jobs in candidates.values()):
+        ahead = {queue: state.levels[queue].total() for queue, jobs in candidates.items() if jobs}
+        lasts = min(windows.lasts(queue, waiting[queue], count) for queue, count in ahead.items())
+    windows.left = {queue: levels.total() for queue, levels in state.levels.items()}
+    windows.looked_at = monotonic()
+    return Pass(len(rows), len(parked), lasts, min((start for start in starts if start is not None), default=None))
 
 
 def _held_jobs(queue: str, state: State, windows: Windows) -> list[JobRow]:

@@ -68,6 +68,8 @@ def change_webhook(webhook: Webhook, fields: Mapping[str, Any]) -> None:
             # Nothing is known of where it leads now.
             webhook.failures, webhook.failing_since = 0, None
             _tell_circuits(forget_circuit, webhook.id)
+            if webhook.backlog_at is not None:
+                webhook.backlog_at = utcnow() + KNOWN_AFTER
         session.flush()
         if webhook.active and not was_active:
             _switch_on(webhook)
@@ -134,6 +136,8 @@ def _tell_circuits(tell: Callable[[UUID], None], webhook_id: UUID) -> None:
 def delete_webhook(webhook: Webhook) -> None:
     """Delete an endpoint with its deliveries and their attempts."""
     with transaction() as session:
+        # Before its deliveries, as those who record attempts have it.
+        lock_webhook(webhook)
         deliveries = select(WebhookDelivery.id).where(WebhookDelivery.webhook_id == webhook.id)
         session.execute(delete(WebhookAttempt).where(WebhookAttempt.delivery_id.in_(deliveries)))
         session.execute(delete(WebhookDelivery).where(WebhookDelivery.webhook_id == webhook.id))

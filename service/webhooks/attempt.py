@@ -19,7 +19,7 @@ from service.settings import current_settings
 from service.webhooks.headers import MASK
 from service.webhooks.outbox import Attempted
 from service.webhooks.payloads import body_of
-from service.webhooks.schedule import classify, next_delay, proxy_delay
+from service.webhooks.schedule import PROXY_ATTEMPTS, classify, next_delay, proxy_delay
 from service.webhooks.sender import OutboundRequest, Sender, SendOutcome
 from service.webhooks.signing import sign
 
@@ -91,6 +91,8 @@ def _outcome(row: Row, answer: SendOutcome, record: Mapping[str, Any]) -> Attemp
     log.info("delivery_failed", delivery_id=str(row["id"]), status=answer.status, error_class=answer.error_class)
     if verdict == "proxy":
         log.warning("proxy_failed", error=answer.error)
+        if row["free_attempts"] >= PROXY_ATTEMPTS:
+            return _attempted(row, "failed", verdict, record)
         return _attempted(row, "pending", verdict, record, delay=proxy_delay(row["free_attempts"], _random))
     settings = current_settings()
     counted = row["attempts"] - row["free_attempts"]

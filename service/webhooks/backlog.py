@@ -29,7 +29,9 @@ NEVER_SECONDS = 3600.0
 BURST_SECONDS = 0.1
 
 LANES = """
-SELECT id::text, active, rate_limit, paced_until FROM webhooks
+SELECT id::text, active, rate_limit, paced_until,
+    EXISTS (SELECT FROM webhook_deliveries WHERE webhook_id = webhooks.id AND in_backlog) AS has_backlog
+FROM webhooks
 WHERE backlog_at <= %(now)s ORDER BY backlog_at LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
 """
 
@@ -60,18 +62,32 @@ FROM jsonb_to_recordset(%(lanes)s) AS lane(id uuid, is_full boolean, at timestam
 WHERE webhooks.id = lane.id
 """
 
-# The endpoints of all backlogs by one look at the index each. A row that was planned just as its endpoint's backlog
-# came to an end would wait for ever.
-STRANDED = """
+# The endpoints of all backlogs by one look at the index each.
+_ENDPOINTS = """
 WITH RECURSIVE endpoint AS (
     (SELECT webhook_id FROM webhook_deliveries WHERE in_backlog ORDER BY webhook_id LIMIT 1)
     UNION ALL
     SELECT (SELECT webhook_id FROM webhook_deliveries
         WHERE in_backlog AND webhook_id > endpoint.webhook_id ORDER BY webhook_id LIMIT 1)
     FROM endpoint WHERE endpoint.webhook_id IS NOT NULL)
+"""
+
+# A row that was planned just as its endpoint's backlog came to an end would wait for ever.
+STRANDED = f"""
+{_ENDPOINTS}
 UPDATE webhooks SET backlog_at = %(now)s WHERE id IN (
     SELECT id FROM webhooks WHERE backlog_at IS NULL AND id IN (SELECT webhook_id FROM endpoint)
     ORDER BY id FOR UPDATE)
+RETURNING id
+"""
+
+
+# So would one that was planned just as its endpoint was deleted; out of the backlog a claim skips it.
+ORPHANED = f"""
+{_ENDPOINTS}
+UPDATE webhook_deliveries SET in_backlog = false WHERE in_backlog AND webhook_id IN (
+    SELECT webhook_id FROM endpoint WHERE webhook_id IS NOT NULL
+        AND NOT EXISTS (SELECT FROM webhooks WHERE id = endpoint.webhook_id))
 RETURNING id
 """
 
@@ -130,7 +146,7 @@ def claim_backlogs(free: int, room_of: Callable[[str], Room]) -> tuple[Sequence[
         lanes = []
         for row in due:
             if row["active"]:
-                lane = _lane(row, free, room_of(row["id"]), now)
+                lane = _lane(row, free, room_of, now)
                 free -= lane.places
                 lanes.append(lane)
         rows = _take([lane for lane in lanes if lane.places], now)
@@ -154,12 +170,15 @@ def free_stranded_backlogs() -> None:
     """Have the backlogs looked at that nobody would look at."""
     with transaction():
         fetch_all(STRANDED, {"now": utcnow()})
+        fetch_all(ORPHANED, {})
 
 
-def _lane(row: Row, free: int, room: Room, now: datetime) -> Lane:
+def _lane(row: Row, free: int, room_of: Callable[[str], Room], now: datetime) -> Lane:
     pace = None if row["rate_limit"] is None else Pace.of(row["rate_limit"], row["paced_until"], now)
-    places = min(free, room.places, *(() if pace is None else (pace.allows(now),)))
-    return Lane(row["id"], max(places, 0), room, pace)
+    allowed = free if pace is None else min(free, pace.allows(now))
+    # Not asked in vain: a probe that is granted has to go.
+    room = room_of(row["id"]) if allowed > 0 and row["has_backlog"] else Room(0)
+    return Lane(row["id"], max(min(allowed, room.places), 0), room, pace)
 
 
 def _take(lanes: Sequence[Lane], now: datetime) -> Sequence[Row]:

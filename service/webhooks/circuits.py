@@ -96,15 +96,15 @@ class Circuits:
         try:
             self._known = _read_all()
         except RedisError as error:
-            log.warning("circuits_unknown", error=str(error))
-            self._known = {}
+            self._lose(error)
         self.broken = frozenset(each for each, circuit in self._known.items() if circuit["state"] != "closed")
 
     def probe(self, endpoint: str) -> bool:
         """Whether a single delivery may go to an endpoint whose circuit is not closed: at most one at a time."""
         try:
             return bool(_scripts()[1](keys=[CIRCUITS_KEY], args=[endpoint, _now(), PROBE_SECONDS]))
-        except RedisError:
+        except RedisError as error:
+            self._lose(error)
             return True
 
     def opens_at(self, endpoint: str) -> datetime | None:
@@ -136,8 +136,14 @@ class Circuits:
                 )
             pipeline.execute()
         except RedisError as error:
-            log.warning("circuits_not_told", error=str(error))
+            self._lose(error)
+            return
         self.refresh()
+
+    def _lose(self, error: RedisError) -> None:
+        """Redis is away, and is not asked for each of them: every circuit counts as closed."""
+        log.warning("circuits_unknown", error=str(error))
+        self._known, self.broken = {}, frozenset()
 
 
 def read_circuits(endpoints: Sequence[UUID]) -> dict[str, dict[str, Any]]:

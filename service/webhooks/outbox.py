@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from service.clock import utcnow
 from service.database import Row, fetch_all, fetch_one, transaction
@@ -64,8 +65,9 @@ claimed AS (
     RETURNING delivery.*),
 behind AS (
     UPDATE webhooks SET backlog_at = coalesce(backlog_at, %(now)s)
+    -- Of those that somebody else holds, the backlogs are found a little later (see STRANDED).
     WHERE id IN (SELECT id FROM webhooks WHERE id IN (SELECT webhook_id FROM claimed WHERE in_backlog)
-        ORDER BY id FOR UPDATE)
+        ORDER BY id FOR NO KEY UPDATE SKIP LOCKED)
     RETURNING id),
 counted AS (SELECT (SELECT count(*) FROM claimed) AS seen, (SELECT count(*) FROM behind) AS behind)
 SELECT counted.*, ready.* FROM counted LEFT JOIN ({READY}) AS ready ON true
@@ -133,6 +135,8 @@ class Attempted:
     record: Mapping[str, Any]
     is_free: bool = False
     retry_after: float = 0.0
+    # Of its row in the log: what is recorded twice, for an answer was lost, counts once.
+    attempt_id: UUID = field(default_factory=new_id)
 
 
 RECORD = """
@@ -153,11 +157,17 @@ noted AS (
         error_class, resolved_address, response_headers, response_body, timings, created_at)
     SELECT attempt_id, id, attempt, request_url, request_headers, payload_format, status_code, error_class,
         resolved_address, response_headers, response_body, timings, %(now)s
-    FROM outcome),
+    FROM outcome
+    ON CONFLICT (id) DO NOTHING
+    RETURNING id),
+-- What was sent to the URL before is not charged to the present one.
 tally AS (
-    SELECT webhook_id, bool_or(verdict = 'success') AS succeeded, bool_or(verdict = 'gone') AS gone,
+    SELECT outcome.webhook_id, bool_or(verdict = 'success') AS succeeded, bool_or(verdict = 'gone') AS gone,
         count(*) FILTER (WHERE verdict IN ('transient', 'permanent', 'gone')) AS failed
-    FROM outcome GROUP BY webhook_id),
+    FROM outcome JOIN noted ON noted.id = outcome.attempt_id
+        JOIN webhooks AS charged ON charged.id = outcome.webhook_id
+            AND charged.url = coalesce(outcome.request_url, charged.url)
+    GROUP BY outcome.webhook_id),
 before AS (
     SELECT webhook.id, webhook.failures, webhook.active, tally.*,
         coalesce(tally.gone OR NOT tally.succeeded AND (webhook.failures + tally.failed >= %(disables_at)s
@@ -209,6 +219,6 @@ def _outcome_row(outcome: Attempted) -> dict[str, Any]:
         "verdict": outcome.verdict,
         "next_attempt_at": outcome.next_attempt_at.isoformat() if outcome.next_attempt_at else None,
         "is_free": outcome.is_free,
-        "attempt_id": str(new_id()),
+        "attempt_id": str(outcome.attempt_id),
         **outcome.record,
     }

@@ -34,11 +34,18 @@ class Places:
     @property
     def first(self) -> int:
         """Places for an endpoint that has nothing under way and of which nothing is known."""
-        return min(self._first, self._free)
+        return self._bounded(self._first)
 
     def room(self, endpoint: str) -> int:
         """How many more may go to an endpoint: nobody gets more than is left for all others."""
-        return max(0, min(self._window(endpoint), self._free) - self._under_way[endpoint])
+        window = self._window(endpoint)
+        # Of one that is known to take what it is sent, as much as is left for all others.
+        most = min(window, self._free) if endpoint in self._windows else self._bounded(window)
+        return max(0, most - self._under_way[endpoint])
+
+    def _bounded(self, window: int) -> int:
+        """Of an endpoint of which nothing is known, a share: a hundred that hang must leave something."""
+        return min(window, max(1, self._free // self._first)) if self._free else 0
 
     def unusual(self) -> dict[str, int]:
         """The room of each endpoint whose room is not `first`."""

@@ -13,6 +13,8 @@ RETRY_AFTER_LIMIT = 3600.0
 #: Seconds before a delivery that the proxy failed is tried again: the first time, and at most.
 PROXY_SECONDS = 5.0
 PROXY_SECONDS_LIMIT = 300.0
+#: Attempts that the proxy may fail; at that pace more than three days.
+PROXY_ATTEMPTS = 1000
 
 _TRANSIENT_STATUSES = frozenset({408, 425, 429})
 _ERRORS: Mapping[str, Verdict] = {"blocked_address": "permanent", "proxy": "proxy"}

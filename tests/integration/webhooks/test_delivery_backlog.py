@@ -8,10 +8,12 @@ from uuid import UUID
 
 import pytest
 from flask import Flask
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from service.clock import utcnow
-from service.database import Row, transaction
+from service.database import Row, db, transaction
+from service.ids import new_id
+from service.notifier.channels.webhook import plan_progress
 from service.webhooks.backlog import Room, claim_backlogs, free_stranded_backlogs
 from service.webhooks.models import Webhook, WebhookDelivery
 from service.webhooks.outbox import claim_due, deliveries_are_due
@@ -149,3 +151,52 @@ def test_an_interrupted_attempt_counts_and_is_made_again(make_user: MakeUser) ->
     rows = claim_due(100, MANY, {}).rows
     assert ids(rows) == lost
     assert rows[0]["attempts"] == 2
+
+
+def test_a_row_that_was_planned_as_its_endpoint_was_deleted_is_skipped(make_user: MakeUser) -> None:
+    orphan = plan_deliveries(make_user(), new_id(), 1, in_backlog=True)[0]
+    free_stranded_backlogs()
+    assert not claim_due(100, MANY, {}).rows
+    assert delivery(orphan).status == "skipped"
+
+
+def test_no_probe_is_asked_for_where_nothing_could_go(make_user: MakeUser) -> None:
+    user = make_user()
+    webhook_id = make_endpoint(user, backlog_at=utcnow())
+    asked: list[str] = []
+
+    def room(endpoint_id: str) -> Room:
+        asked.append(endpoint_id)
+        return Room(1)
+
+    claim_backlogs(100, room)
+    assert asked == [], "its backlog is empty"
+    plan_deliveries(user, webhook_id, 1, in_backlog=True)
+    free_stranded_backlogs()
+    claim_backlogs(0, room)
+    assert asked == [], "there is no place"
+
+
+def test_a_step_that_was_not_sent_gives_way_to_the_next_and_one_that_failed_is_left(make_user: MakeUser) -> None:
+    user = make_user()
+    webhook_id = make_endpoint(user, event_type="progress")
+    job = {"id": new_id(), "name": "Demo", "user_id": user.id}
+
+    def steps() -> list[tuple[str, int]]:
+        query = select(WebhookDelivery.status, WebhookDelivery.payload).where(WebhookDelivery.webhook_id == webhook_id)
+        rows = db.session.execute(query.order_by(WebhookDelivery.id))
+        return [(status, payload["data"]["progress"]["percentage"]) for status, payload in rows]
+
+    plan_progress(job, {"percentage": 10})
+    plan_progress(job, {"percentage": 20})
+    assert steps() == [("pending", 20)]
+    claim_due(100, MANY, {})
+    plan_progress(job, {"percentage": 30})
+    assert steps() == [("delivering", 20), ("pending", 30)], "what is under way stays as it is"
+    with transaction() as session:
+        session.execute(update(WebhookDelivery).values(attempts=1).where(WebhookDelivery.webhook_id == webhook_id))
+        session.execute(
+            update(WebhookDelivery).values(status="pending").where(WebhookDelivery.webhook_id == webhook_id)
+        )
+    plan_progress(job, {"percentage": 40})
+    assert steps() == [("skipped", 20), ("skipped", 30), ("pending", 40)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -133,3 +134,24 @@ def test_an_attempt_that_the_proxy_failed_is_not_counted_by_the_schedule(make_us
     record_attempts([outcome(row, "pending", "proxy", utcnow(), is_free=True)])
     again = next(row for row in claim_due(1000, 1000, {}).rows if row["id"] == planned)
     assert (again["attempts"], again["free_attempts"]) == (2, 1)
+
+
+def test_what_is_recorded_twice_counts_once(make_user: MakeUser) -> None:
+    user = make_user()
+    webhook_id = make_endpoint(user)
+    planned = plan_deliveries(user, webhook_id, 1)[0]
+    row = next(row for row in claim_due(1000, 1000, {}).rows if row["id"] == planned)
+    failed = outcome(row, "failed", "transient")
+    record_attempts([failed])
+    record_attempts([failed])
+    assert endpoint(webhook_id).failures == 1
+
+
+def test_what_was_sent_to_the_old_url_is_not_charged_to_the_new_one(make_user: MakeUser) -> None:
+    user = make_user()
+    webhook_id = make_endpoint(user)
+    planned = plan_deliveries(user, webhook_id, 1)[0]
+    row = next(row for row in claim_due(1000, 1000, {}).rows if row["id"] == planned)
+    gone = outcome(row, "failed", "gone")
+    record_attempts([replace(gone, record={**gone.record, "request_url": "https://example.com/old"})])
+    assert endpoint(webhook_id).active

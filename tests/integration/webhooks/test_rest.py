@@ -81,8 +81,10 @@ def test_another_users_endpoint(client: FlaskClient, make_user: MakeUser) -> Non
     operator = make_user(("admin", "operator"), organization=user.organization_id)
     stranger = make_user()
     path = client.post("/api/webhooks", json=HOOK, headers=user.headers).headers["Location"]
-    for method, suffix in (("GET", ""), ("PATCH", ""), ("DELETE", ""), ("GET", "/secret"), ("GET", "/deliveries")):
-        arguments = {"json": {}} if method == "PATCH" else {}
+    routes = [(method, "") for method in ("GET", "PATCH", "PUT", "DELETE")]
+    routes += [("GET", "/secret"), ("GET", "/deliveries"), ("POST", "/test"), ("POST", "/rotate-secret")]
+    for method, suffix in routes:
+        arguments = {} if method in ("GET", "DELETE") else {"json": {}}
         for who, status in ((operator, 403), (stranger, 404)):
             answer = client.open(path + suffix, method=method, headers=who.headers, **arguments)
             assert answer.status_code == status, (method, suffix)

@@ -86,6 +86,7 @@ def upgrade() -> None:
         sa.Column("resolution", sa.Text(), nullable=True),
         sa.Column("resolved_by", sa.Uuid(), nullable=True),
         sa.Column("resolved_at", MOMENT, nullable=True),
+        sa.Column("cancelled_at", MOMENT, nullable=True),
         sa.ForeignKeyConstraint(
             ["organization_id"], ["organizations.id"], name="fk_notification_sends_organization_id"
         ),
@@ -156,7 +157,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_channel_messages_send_id",
         "channel_messages",
-        ["send_id", "channel", "status"],
+        ["send_id", "channel", "user_id"],
         postgresql_where=sa.text("send_id IS NOT NULL"),
     )
     op.create_index(
@@ -170,6 +171,13 @@ def upgrade() -> None:
         "channel_messages",
         ["next_attempt_at"],
         postgresql_where=sa.text("status = 'held'"),
+    )
+    op.drop_index("ix_channel_messages_due", table_name="channel_messages")
+    op.create_index(
+        "ix_channel_messages_due",
+        "channel_messages",
+        ["channel", "next_attempt_at"],
+        postgresql_where=sa.text("status IN ('pending', 'sending')"),
     )
     op.create_table(
         "notification_templates",
@@ -245,6 +253,13 @@ def downgrade() -> None:
         "notification_defaults",
     ):
         op.drop_table(table)
+    op.drop_index("ix_channel_messages_due", table_name="channel_messages")
+    op.create_index(
+        "ix_channel_messages_due",
+        "channel_messages",
+        ["next_attempt_at"],
+        postgresql_where=sa.text("status IN ('pending', 'sending')"),
+    )
     for index in ("held", "source_id", "send_id"):
         op.drop_index(f"ix_channel_messages_{index}", table_name="channel_messages")
     for column in (

@@ -18,6 +18,7 @@ def template_json(template: NotificationTemplate, template_id: UUID) -> dict[str
         "name": template.name,
         "locale": template.locale,
         "version": template.version,
+        "channel": template.channels[0],
         "channels": template.channels,
         "subject": template.subject,
         "body": template.body,

@@ -134,6 +134,9 @@ class NotificationTemplateSchema(ma.Schema):
     name = ma.fields.String(required=True)
     locale = ma.fields.String(required=True)
     version = ma.fields.Integer(required=True)
+    channel = ma.fields.String(
+        required=True, validate=validate.OneOf(CHANNELS), metadata={"description": "The first of `channels`"}
+    )
     channels = ma.fields.List(ma.fields.String(validate=validate.OneOf(CHANNELS)), required=True)
     subject = ma.fields.String(required=True)
     body = ma.fields.String(required=True)

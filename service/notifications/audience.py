@@ -142,8 +142,8 @@ def slices(
     """The range of ids cut into slices of up to `size` recipients, as (after, until), some hundred at a time."""
     statement = f"""
     SELECT id FROM (SELECT recipient.id, row_number() OVER (ORDER BY recipient.id) AS place
-        FROM ({recipients(audience)}) AS recipient) AS numbered
-    WHERE place %% %(size)s = 0 ORDER BY id LIMIT {CUT_AT_ONCE}
+        FROM ({recipients(audience)} ORDER BY users.id LIMIT %(size)s * {CUT_AT_ONCE}) AS recipient) AS numbered
+    WHERE place %% %(size)s = 0 ORDER BY id
     """
     while True:
         parameters = {**scope(organization_id, audience, after, until), "size": size}

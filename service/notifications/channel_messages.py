@@ -83,7 +83,8 @@ def messages_are_due() -> bool:
         row = fetch_one(
             """
             SELECT EXISTS (SELECT FROM channel_messages
-                WHERE status IN ('pending', 'sending') AND next_attempt_at <= %(now)s) AS due
+                WHERE status IN ('pending', 'sending') AND channel = ANY(ARRAY['email', 'whatsapp', 'push'])
+                    AND next_attempt_at <= %(now)s) AS due
             """,
             {"now": utcnow()},
         )
@@ -94,7 +95,7 @@ _MAXIMUM = f"({MAXIMUM_ATTEMPTS} + CASE WHEN send_id IS NULL THEN 0 ELSE {ATTEMP
 
 ABANDON = f"""
 UPDATE channel_messages SET status = 'failed', next_attempt_at = NULL, error = 'The sender died in the last attempt.'
-WHERE status = 'sending' AND next_attempt_at <= %(now)s AND attempts >= {_MAXIMUM}
+WHERE status = 'sending' AND channel = %(channel)s AND next_attempt_at <= %(now)s AND attempts >= {_MAXIMUM}
 """
 
 _CLAIMED = """
@@ -126,7 +127,6 @@ def claim_due(limit: int, channel: str = EMAIL) -> list[DueMessage]:
     """Up to `limit` messages of a channel that are due, now `sending` for as long as their lease lasts."""
     now = utcnow()
     with transaction():
-        fetch_all(ABANDON, {"now": now})
         rows = fetch_all(CLAIM, {"channel": channel, "now": now, "lease": now + LEASE, "limit": limit})
     return [_due(row) for row in rows]
 
@@ -242,6 +242,8 @@ def send_due_messages(channel: str = EMAIL) -> int:
 
     One at a time, for a lease to begin with its conversation. Several processes share the work.
     """
+    with transaction():
+        fetch_all(ABANDON, {"channel": channel, "now": utcnow()})
     sent = 0
     while claimed := claim_due(1, channel):
         sent += _send(claimed[0])

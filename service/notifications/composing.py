@@ -30,7 +30,8 @@ RENDERED = "rendered"
 
 
 # In place of a recipient's name, where one text is made for many: whoever writes it to them puts the name there.
-ANYBODY = "\ue000username\ue000"
+# Without letters, which filters of a template would change.
+ANYBODY = "\ue000\ue001\ue000"
 
 
 def words_of(

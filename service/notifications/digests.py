@@ -48,11 +48,12 @@ ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
 """
 
 EXPIRE = """
-UPDATE channel_messages AS message SET status = 'suppressed', reason = 'expired', next_attempt_at = NULL
-FROM notification_sends AS send
-WHERE message.status = 'held' AND message.next_attempt_at <= %(now)s
-    AND message.user_id = ANY(string_to_array(%(user_ids)s, ',')::uuid[])
-    AND send.id = message.send_id AND send.expires_at <= %(now)s
+UPDATE channel_messages SET status = 'suppressed', reason = 'expired', next_attempt_at = NULL
+WHERE id = ANY(ARRAY(
+    SELECT message.id FROM channel_messages AS message JOIN notification_sends AS send ON send.id = message.send_id
+    WHERE message.status = 'held' AND message.next_attempt_at <= %(now)s
+        AND message.user_id = ANY(string_to_array(%(user_ids)s, ',')::uuid[]) AND send.expires_at <= %(now)s
+    FOR UPDATE OF message SKIP LOCKED))
 """
 
 # What is due takes along what is still held as part of a burst: it would follow within seconds. Rows that somebody

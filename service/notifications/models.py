@@ -87,6 +87,8 @@ class NotificationSend(Base):
     resolution: Mapped[str | None] = mapped_column(Text)
     resolved_by: Mapped[UUID | None]
     resolved_at: Mapped[datetime | None]
+    # Nothing of it goes out from then on.
+    cancelled_at: Mapped[datetime | None]
 
 
 class Inbox(Base):
@@ -135,7 +137,7 @@ class ChannelMessage(Base):
             "ix_channel_messages_send_id",
             "send_id",
             "channel",
-            "status",
+            "user_id",
             postgresql_where=text("send_id IS NOT NULL"),
         ),
         Index(
@@ -147,6 +149,7 @@ class ChannelMessage(Base):
         Index("ix_channel_messages_held", "next_attempt_at", postgresql_where=text("status = 'held'")),
         Index(
             "ix_channel_messages_due",
+            "channel",
             "next_attempt_at",
             postgresql_where=text("status IN ('pending', 'sending')"),
         ),

@@ -106,10 +106,17 @@ def is_critical_type(notification_type: str) -> bool:
 
 
 def write_default_preferences(user: User) -> None:
-    """Give a new user the preferences of S1."""
+    """Give a new user the preferences of S1, as far as his tenant says nothing else."""
     with transaction() as session:
+        defaults = select(NotificationDefault).where(NotificationDefault.organization_id == user.organization_id)
+        given = {(each.notification_type, each.channel): each.enabled for each in session.scalars(defaults)}
         session.add_all(
-            NotificationPreference(user_id=user.id, notification_type=type_, channel=channel, enabled=enabled)
+            NotificationPreference(
+                user_id=user.id,
+                notification_type=type_,
+                channel=channel,
+                enabled=given.get((type_, channel), enabled),
+            )
             for type_, channel, enabled in DEFAULT_PREFERENCES
         )
 

@@ -82,17 +82,17 @@ def put_quiet_hours(body: dict[str, Any]) -> Response:
 
 
 @blueprint.route("/admin/notification-defaults", methods=["GET"])
-@blueprint.response(200, DefaultListSchema)
 @requires_role(ADMIN)
+@blueprint.response(200, DefaultListSchema)
 def list_defaults() -> Response:
     """List what the users of your organization get where they have no preference of their own."""
     return json_answer({"data": defaults_of(current_identity().organization_id)})
 
 
 @blueprint.route("/admin/notification-defaults", methods=["PUT"])
+@requires_role(ADMIN)
 @blueprint.arguments(DefaultSchema)
 @blueprint.response(200, DefaultSchema)
-@requires_role(ADMIN)
 def set_default(body: dict[str, Any]) -> Response:
     """Set what the users of your organization get where they have no preference of their own."""
     organization_id = current_identity().organization_id

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import Select, select
+
 from service.clock import utcnow
 from service.database import after_commit, fetch_all, fetch_one, transaction
 from service.errors import NotFound
@@ -86,7 +88,7 @@ def is_expired(send: NotificationSend) -> bool:
 def submit_slices(part: Part, owner_id: UUID, job_id: UUID) -> int:
     """Have each slice of a part be dealt with by a job of its own, which comes from `job_id`; how many there are.
 
-    A slice that has its job keeps it.
+    A slice that has its job keeps it; none is submitted once the send is cancelled.
     """
     count = 0
     for some in slices(part.send.organization_id, part.audience, SLICE[part.channel], part.after, part.until):
@@ -101,13 +103,21 @@ def submit_slices(part: Part, owner_id: UUID, job_id: UUID) -> int:
             )
             for after, until in some
         }
-        with transaction():
+        with transaction() as session:
+            if session.scalar(_not_cancelled(part.send.id)) is None:
+                return count
             known = _known(submissions)
             fresh = [submission for slice_id, submission in submissions.items() if slice_id not in known]
             if fresh:
                 submit_jobs(fresh, organization_id=part.send.organization_id, user_id=owner_id)
         count += len(submissions)
     return count
+
+
+def _not_cancelled(send_id: UUID) -> Select[UUID]:
+    """Locked: whoever cancels it waits, and then finds the jobs that were submitted meanwhile."""
+    known = select(NotificationSend.id).where(NotificationSend.id == send_id, NotificationSend.cancelled_at.is_(None))
+    return known.with_for_update(read=True)
 
 
 def _known(job_ids: Mapping[UUID, object]) -> set[UUID]:
@@ -118,11 +128,12 @@ def _known(job_ids: Mapping[UUID, object]) -> set[UUID]:
 
 
 # The moment it is for, and so what its notifications are sorted by, is not always that of its row. It is locked, so
-# that an approval that is being settled meanwhile reaches the recipients of this batch too.
+# that an approval that is being settled meanwhile reaches the recipients of this batch too, and that whoever cancels
+# finds all that was planned.
 _SEND = """
 send AS (SELECT id, type, category, data, actions, expires_at, resolution,
         greatest(send_at, created_at) AS at, event_id(greatest(send_at, created_at), id, 0) AS event_id
-    FROM notification_sends WHERE id = %(send_id)s::uuid FOR SHARE)
+    FROM notification_sends WHERE id = %(send_id)s::uuid AND cancelled_at IS NULL FOR SHARE)
 """
 
 
@@ -179,8 +190,8 @@ def _inbox_statement(page: str) -> str:
     tables = ", ".join([_SEND, page, *(f"{name} AS ({sql})" for name, sql in _TO_INBOXES.items())])
     results = ", ".join(f"(SELECT coalesce(json_agg({name}), '[]') FROM {name})::text AS {name}" for name in _TOLD)
     return f"""
-    WITH {tables} SELECT {results}, (SELECT count(*) FROM recipient) AS recipients,
-        (SELECT count(*) FROM decided WHERE status = 'pending') AS delivered,
+    WITH {tables} SELECT {results}, (SELECT count(*) FROM recipient CROSS JOIN send) AS recipients,
+        (SELECT count(*) FROM decided CROSS JOIN send WHERE decided.status = 'pending') AS delivered,
         (SELECT id::text FROM recipient ORDER BY id DESC LIMIT 1) AS last
     """
 

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from service.accounts.models import User
 from service.accounts.roles import ADMIN, OPERATOR, SENDER
@@ -27,8 +27,8 @@ from service.jobs.actions import cancel_jobs
 from service.jobs.submission import Submission, submit_jobs
 from service.notification_templates.errors import TemplateNotFound
 from service.notification_templates.rendering import check_variables
-from service.notifications.audience import MAXIMUM_USER_IDS, Audience, check_audience
-from service.notifications.buttons import buttons_of
+from service.notifications.audience import MAXIMUM_USER_IDS, Audience, check_audience, count_recipients
+from service.notifications.buttons import ACTION, buttons_of
 from service.notifications.composing import ANYBODY, USERNAME, words_of
 from service.notifications.models import NotificationSend
 from service.notifications.preferences import CHANNELS, IN_APP
@@ -39,6 +39,8 @@ SENDING_ROLES = frozenset({ADMIN, OPERATOR, SENDER})
 JOB_TYPES = {channel: f"{channel.replace('_', '-')}-notification" for channel in CHANNELS}
 CHANNEL_OF = {job_type: channel for channel, job_type in JOB_TYPES.items()}
 GENERAL = "general"
+# Who presses a button settles it for all of them in one transaction.
+MAXIMUM_ASKED = 1_000
 
 
 class SendNotCancellable(Conflict):
@@ -152,7 +154,7 @@ def send_all(
     sends = [_row(new, sender, send_id) for new, send_id in zip(checked, ids or [new_id() for _ in news], strict=True)]
     submissions = [each for send, new in zip(sends, checked, strict=True) for each in _submissions(send, new)]
     with transaction() as session:
-        owner = _owner(sender)
+        owner = owner_of(sender)
         if idempotency_key is not None:
             job_ids = [str(each.id) for each in submissions]
             first = idempotency.claim(owner, idempotency_key, _digest(news), job_ids, utcnow())
@@ -181,6 +183,7 @@ def _checked(new: NewSend, sender: Sender, place: str) -> NewSend:
             if missing:
                 raise ValidationFailed(errors={name: ["Give it, or a template."] for name in missing})
         check_audience(sender.organization_id, new.audience)
+        _check_asked(sender.organization_id, new.audience, buttons)
         title, message = _listed_words(new, sender.organization_id)
     except CarillonError as error:
         if error.errors is not None and place:
@@ -195,6 +198,15 @@ def _check_times(new: NewSend) -> None:
     begins = max(utcnow(), new.send_at or utcnow())
     if new.expires_at is not None and new.expires_at <= begins:
         raise ValidationFailed(errors={"expiresAt": ["Must be later than the time it is sent at."]})
+
+
+def _check_asked(organization_id: UUID, audience: Audience, buttons: Sequence[Mapping[str, Any]] | None) -> None:
+    if not any(each["kind"] == ACTION for each in buttons or ()):
+        return
+    if count_recipients(organization_id, audience, at_most=MAXIMUM_ASKED + 1) > MAXIMUM_ASKED:
+        raise ValidationFailed(
+            errors={"actions": [f"At most {MAXIMUM_ASKED} recipients can be asked; links may go to more."]}
+        )
 
 
 def _listed_words(new: NewSend, organization_id: UUID) -> tuple[str, str]:
@@ -245,7 +257,7 @@ def _submissions(send: NotificationSend, new: NewSend) -> list[Submission]:
     ]
 
 
-def _owner(sender: Sender) -> UUID:
+def owner_of(sender: Sender) -> UUID:
     """Whose jobs they are; those of the platform itself are an administrator's, or the oldest user's without one."""
     if sender.user_id is not None:
         return sender.user_id
@@ -310,7 +322,9 @@ WHERE send_id = %(send_id)s AND status IN ('pending', 'held')
 
 def cancel_send(send_id: UUID) -> None:
     """Cancel what has not been sent: jobs that wait or run, messages that are held. Raises SendNotCancellable."""
-    with transaction():
+    with transaction() as session:
+        # First: what is being planned meanwhile is waited for, and nothing more is planned.
+        session.execute(update(NotificationSend).where(NotificationSend.id == send_id).values(cancelled_at=utcnow()))
         cancelled = cancel_jobs([UUID(str(row["id"])) for row in jobs_of(send_id)], "The notification was cancelled.")
         with_messages = fetch_all(f"{CALL_OFF} RETURNING id", {"send_id": str(send_id)})
         if not cancelled and not with_messages:

@@ -55,10 +55,10 @@ def _replay_headers(sent: Sent) -> dict[str, str]:
 
 
 @blueprint.route("/notifications", methods=["POST"])
+@requires_role(*SENDING_ROLES)
 @blueprint.arguments(NewSendSchema)
 @blueprint.arguments(IdempotencySchema, location="headers", as_kwargs=True)
 @blueprint.response(202, AcceptedSendSchema)
-@requires_role(*SENDING_ROLES)
 def send(body: dict[str, Any], idempotency_key: str | None) -> Response:
     """Send a notification to users, roles or everybody, by one or more channels."""
     (sent,) = _send([body], idempotency_key)
@@ -67,10 +67,10 @@ def send(body: dict[str, Any], idempotency_key: str | None) -> Response:
 
 
 @blueprint.route("/notifications/batch", methods=["POST"])
+@requires_role(*SENDING_ROLES)
 @blueprint.arguments(SendBatchSchema)
 @blueprint.arguments(IdempotencySchema, location="headers", as_kwargs=True)
 @blueprint.response(202, AcceptedSendsSchema)
-@requires_role(*SENDING_ROLES)
 def send_batch(body: dict[str, Any], idempotency_key: str | None) -> Response:
     """Send up to 100 notifications, all or none."""
     sent = _send(body["notifications"], idempotency_key)

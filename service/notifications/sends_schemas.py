@@ -15,6 +15,7 @@ from service.jobs.schemas import MAXIMUM_DELAY_SECONDS
 from service.notifications.audience import MAXIMUM_USER_IDS
 from service.notifications.buttons import ACTION, LINK, LONGEST_URL, MAXIMUM_BUTTONS
 from service.notifications.preferences import CHANNELS, IN_APP
+from service.notifications.preferences_schemas import TYPE_NAME
 from service.notifications.sends import GENERAL
 from service.pagination import PaginationSchema
 
@@ -22,6 +23,8 @@ MAXIMUM_SENDS = 100
 # A copy of it goes to each recipient.
 MAXIMUM_DATA_BYTES = 16_384
 _WORD = validate.Regexp(r"[A-Za-z][A-Za-z0-9_.-]{0,49}\Z", error="A word of letters, digits, dots and dashes.")
+# Of what has another name, nobody could have a preference.
+_CATEGORY = validate.Regexp(TYPE_NAME.pattern + r"\Z", error="Must be a word such as job_status.")
 
 
 def _small(value: dict[str, Any]) -> None:
@@ -65,7 +68,9 @@ class NewSendSchema(ma.Schema):
     title = ma.fields.String(validate=validate.Length(1, 200))
     message = ma.fields.String(validate=validate.Length(1, 10_000))
     category = ma.fields.String(
-        load_default=GENERAL, validate=_WORD, metadata={"description": "What recipients' preferences are asked by"}
+        load_default=GENERAL,
+        validate=[_CATEGORY, validate.Length(max=50)],
+        metadata={"description": "What recipients' preferences are asked by"},
     )
     data = ma.fields.Dict(keys=ma.fields.String(), load_default=dict, validate=_small)
     actions = ma.fields.List(

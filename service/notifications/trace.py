@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
@@ -23,6 +24,9 @@ SKIPPED, NOT_ASKED = "skipped", "not_asked"
 DELIVERED = "delivered"
 
 _DETAILS = ("reason", "attempts", "provider", "provider_id", "error", "address", "sent_at", "next_attempt_at")
+
+# What a provider's words may give away: addresses, and numbers of eight digits or more.
+_ADDRESS = re.compile(r"[^\s<>\"';:,]+@[^\s<>\"';:,]+|\+?\d[\d ()-]{6,}\d")
 
 
 def trace(subject_id: UUID, identity: Identity, page: Page) -> dict[str, Any]:
@@ -105,7 +109,7 @@ def entry_json(row: Mapping[str, Any]) -> dict[str, Any]:
         "attempts": row["attempts"],
         "provider": row["provider"],
         "providerId": row["provider_id"],
-        "error": row["error"],
+        "error": None if row["error"] is None else _ADDRESS.sub(lambda found: masked(found[0]), row["error"]),
         "address": None if row["address"] is None else masked(row["address"]),
         "createdAt": isoformat(row["created_at"]),
         "sentAt": isoformat(row["sent_at"]),

@@ -14,6 +14,7 @@ from service.events import SendResolved, WebhookDisabled, WebhookEvent
 from service.ids import new_id
 from service.notification_templates.builtin import NOTICE
 from service.notifications.channel_messages import EMAIL, queue_message
+from service.notifications.counts import lock_inboxes
 from service.notifier.channels.base import follow_ups, plans
 from service.realtime import untold
 from service.realtime.log import append
@@ -83,8 +84,11 @@ def _plan(announcement: Announcement) -> dict[str, list[dict[str, Any]]]:
 
 def on_webhook_events(events: Sequence[WebhookEvent]) -> None:
     """Tell the owners of endpoints that are in trouble."""
-    for event in events:
-        announce(_of_webhook(event))
+    with transaction():
+        # In their order at once: two who tell the same users one by one could wait for each other.
+        lock_inboxes({UUID(str(event.webhook["user_id"])) for event in events})
+        for event in events:
+            announce(_of_webhook(event))
 
 
 # What somebody has done who pressed one of the usual buttons.

@@ -27,6 +27,7 @@ from service.notifications.sending import (
     read_send,
     submit_slices,
 )
+from service.notifications.sends import Sender, owner_of
 from tasks.context import JobContext
 from tasks.lease import until_written
 from tasks.outcome import TIMEOUTS
@@ -57,13 +58,17 @@ def check_part(user_id: UUID, payload: Mapping[str, Any]) -> None:
         send, user = session.get(NotificationSend, payload["send_id"]), session.get(User, user_id)
         if send is None or user is None or send.organization_id != user.organization_id:
             raise SendNotFound
-        if send.sender_id not in {None, user_id}:
+        # Nobody's are the platform's own and those of senders who have been deleted.
+        if user_id != (send.sender_id or owner_of(Sender(organization_id=send.organization_id))):
             raise SendNotFound
 
 
 def part_of(send_id: UUID, channel: str, after: UUID, until: UUID) -> Part:
     """What a job of a channel is about; raises SendNotFound."""
-    return Part(send=read_send(send_id), channel=channel, after=after, until=until)
+    send = read_send(send_id)
+    if channel not in send.channels:
+        raise SendNotFound
+    return Part(send=send, channel=channel, after=after, until=until)
 
 
 def count_of(part: Part, at_most: int = 2**31) -> int:
@@ -73,12 +78,16 @@ def count_of(part: Part, at_most: int = 2**31) -> int:
 
 def dealt_with_before(ctx: JobContext, part: Part) -> dict[str, Any] | None:
     """The result of a job that has nothing to send itself: it comes too late, or others have a slice each."""
+    if part.send.cancelled_at is not None:
+        return {"recipients": 0, "cancelled": True}
     if is_expired(part.send):
         return {"recipients": 0, "expired": True}
     if count_of(part, SLICE[part.channel] + 1) <= SLICE[part.channel]:
         return None
     recipients = count_of(part)
-    jobs = submit_slices(part, ctx.user_id, ctx.job_id)
+    # By now the platform's own may be another administrator's.
+    owner_id = owner_of(Sender(organization_id=part.send.organization_id, user_id=part.send.sender_id))
+    jobs = submit_slices(part, owner_id, ctx.job_id)
     ctx.log(f"{recipients} recipients: {jobs} jobs have a slice each.")
     return {"recipients": recipients, "jobs": jobs}
 
@@ -97,6 +106,12 @@ def send_part(ctx: JobContext, part: Part) -> dict[str, Any]:
         if not ctx.is_last_attempt:
             raise
         ctx.log(f"Left to the outbox: {error}", "warning")
+        hand_over(waiting, is_away=True)
+    except TIMEOUTS:
+        if not ctx.is_last_attempt:
+            raise
+        # The lease of the message under way says when the outbox has that one too.
+        ctx.log("Left to the outbox: a provider does not answer.", "warning")
         hand_over(waiting, is_away=True)
     return outcome_of(part)
 

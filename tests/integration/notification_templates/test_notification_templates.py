@@ -54,7 +54,7 @@ def operator(make_user: MakeUser) -> Account:
 def test_each_change_is_a_version_under_one_id(app: Flask, client: FlaskClient, operator: Account) -> None:
     made = make(client, operator)
     assert set(made) == set(NotificationTemplateSchema().fields), "the documented fields are those that are sent"
-    assert made == made | WELCOME | {"locale": "en", "version": 1, "createdBy": str(operator.id)}
+    assert made == made | WELCOME | {"locale": "en", "version": 1, "createdBy": str(operator.id), "channel": "email"}
     path = f"{PATH}/{made['id']}"
     second = client.patch(path, json={"subject": "Hi"}, headers=operator.headers).json
     assert second == made | {"subject": "Hi", "version": 2, "createdAt": second["createdAt"]}

@@ -63,6 +63,15 @@ def test_new_users_have_the_preferences_of_the_table(client: FlaskClient, make_u
     assert {(each["digest"], each["isCritical"]) for each in rows} == {("none", False)}
 
 
+def test_new_users_have_what_their_tenant_says(client: FlaskClient, make_user: MakeUser) -> None:
+    admin = make_user(("admin",))
+    default = {"notificationType": "job_status", "channel": "email", "enabled": False}
+    assert client.put(DEFAULTS, json=default, headers=admin.headers).status_code == 200
+    rows = client.get(PREFERENCES, headers=make_user(organization=admin.organization_id).headers).get_json()["data"]
+    muted = [(each["notificationType"], each["channel"]) for each in rows if not each["enabled"]]
+    assert muted == [("job_status", "email"), ("system", "email")]
+
+
 def test_a_preference_is_changed_and_one_for_a_new_type_made(client: FlaskClient, make_user: MakeUser) -> None:
     user, other = make_user(), make_user()
     made = put(client, user, "releases", "email", enabled=True, digest="daily").get_json()
@@ -97,7 +106,8 @@ def test_the_user_is_asked_before_the_tenant_and_the_tenant_before_the_platform(
     admin = make_user(("admin",))
     user, stranger = make_user(organization=admin.organization_id), make_user()
     default = {"notificationType": "releases", "channel": "email", "enabled": False}
-    assert client.put(DEFAULTS, json=default, headers=user.headers).status_code == 403
+    for body in (default, {}):
+        assert client.put(DEFAULTS, json=body, headers=user.headers).status_code == 403
     assert client.put(DEFAULTS, json=default, headers=admin.headers).get_json() == default
     assert client.get(DEFAULTS, headers=admin.headers).get_json() == {"data": [default]}
     with app.app_context():

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pytest
 from aiosmtpd.controller import Controller
+from billiard.exceptions import SoftTimeLimitExceeded
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import text
@@ -19,10 +20,11 @@ from service.clock import utcnow
 from service.database import db, transaction
 from service.ids import derived_id, new_id
 from service.jobs import lifecycle
-from service.notifications import providers, sending
+from service.notifications import providers, sending, sends
 from service.notifications.channel_messages import send_due_messages
 from service.notifications.providers import health
 from service.notifications.sends import Sender, send_to_roles, send_to_users, send_to_users_and_roles
+from tasks.jobs.notifications import slicing
 from tasks.testing import JobRun, run_job, run_until_done
 from tests.conftest import Account, MakeUser
 from tests.factories.jobs import start
@@ -156,6 +158,7 @@ def test_the_request_of_s3_reaches_its_user_by_each_channel(
 def test_only_senders_send(make_user: MakeUser, post: Any) -> None:
     user = make_user()
     assert post(user, userId=str(user.id)).status_code == 403
+    assert post(user, userId="nobody").status_code == 403, "rights are looked at first"
     for role in ("admin", "operator", "sender"):
         sender = make_user((role,))
         assert post(sender, userId=str(sender.id)).status_code == 202
@@ -174,6 +177,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"all": True, "templateId": str(new_id())}, "templateId"),
     ({"all": True, "template": "notice", "variables": {"subject": "Scan"}}, "variables.text"),
     ({"all": True, "type": "two words"}, "type"),
+    ({"all": True, "category": "Releases"}, "category"),
+    ({"all": True, "category": "r" * 51}, "category"),
     ({"all": True, "expiresAt": "2020-01-01T00:00:00Z"}, "expiresAt"),
     ({"all": True, "sendAt": "9999-12-31T23:59:59-14:00"}, "sendAt"),
     ({"all": True, "actions": [{"key": "go to", "label": "Go"}]}, "actions.0.key"),
@@ -225,12 +230,12 @@ def test_from_python_it_is_one_function_each(app: Flask, make_user: MakeUser, cl
     operator = make_user(("operator",), user.organization_id)
     platform = Sender(organization_id=user.organization_id)
     with app.app_context():
-        sends = [
+        made = [
             send_to_users([user.id], sender=platform, **NEWS),
             send_to_roles(["operator"], sender=platform, **NEWS),
             send_to_users_and_roles([user.id], ["operator"], sender=platform, **NEWS),
         ]
-    for sent in sends:
+    for sent in made:
         work(str(sent.send_id))
     assert [len(inbox(client, each)) for each in (user, operator)] == [2, 2]
 
@@ -301,6 +306,29 @@ def test_what_is_scheduled_can_be_called_off(client: FlaskClient, make_user: Mak
     assert (seen["status"], seen["sendAt"]) == ("sending", None)
 
 
+def test_of_what_was_called_off_nothing_more_is_planned(
+    app: Flask, client: FlaskClient, crowd: Account, post: Any, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sending.SLICE, "email", 20)
+    sent = post(crowd, all=True, channels=["in_app", "email"]).json
+    with app.app_context():
+        # As jobs have read it that began before.
+        parts = [
+            sending.Part(send=sending.read_send(UUID(sent["id"])), channel=channel) for channel in ("in_app", "email")
+        ]
+        for part in parts:
+            db.session.refresh(part.send)
+        db.session.expunge_all()
+        assert client.delete(f"/api/notification-sends/{sent['id']}", headers=crowd.headers).status_code == 200
+        assert list(sending.fill_inboxes(parts[0])) == []
+        assert sending.plan_messages(parts[1]) == []
+        assert sending.submit_slices(parts[1], crowd.id, new_id()) == 0
+        for channel in ("in-app", "email"):
+            run = run_job(f"{channel}-notification", {"sendId": sent["id"]}, user_id=crowd.id)
+            assert run.result == {"recipients": 0, "cancelled": True}
+    assert (inbox(client, crowd), mailbox.recipients) == ([], [])
+
+
 def test_a_schedule_sends_by_the_present_rights_of_its_owner_and_each_job_once(
     app: Flask, client: FlaskClient, make_user: MakeUser, sql: Sql
 ) -> None:
@@ -314,20 +342,42 @@ def test_a_schedule_sends_by_the_present_rights_of_its_owner_and_each_job_once(
     with app.app_context():
         runs = [run_job("notification-send", body["payload"], job_id=job_id, user_id=sender.id) for _ in range(2)]
     assert runs[0].result == runs[1].result
-    sends = sql("SELECT id FROM notification_sends WHERE sender_id = :id", id=sender.id)
-    assert [each["id"] for each in sends] == [derived_id(job_id, "send")]
+    made = sql("SELECT id FROM notification_sends WHERE sender_id = :id", id=sender.id)
+    assert [each["id"] for each in made] == [derived_id(job_id, "send")]
     sql("UPDATE users SET roles = '{user}' WHERE id = :id", id=sender.id)
     with app.app_context():
         run_job("notification-send", body["payload"], user_id=sender.id).assert_failed("not_allowed")
 
 
-def test_nobody_runs_the_jobs_of_other_peoples_sends(client: FlaskClient, make_user: MakeUser, post: Any) -> None:
+def test_nobody_runs_the_jobs_of_other_peoples_sends(
+    app: Flask, client: FlaskClient, make_user: MakeUser, post: Any
+) -> None:
     sender = make_user(("sender",))
     sent = post(sender, all=True).json
     job = {"type": "in-app-notification", "payload": {"sendId": sent["id"]}}
     for other in (make_user(("admin",), sender.organization_id), make_user()):
         refused = client.post("/api/jobs", json=job, headers=other.headers)
         assert (refused.status_code, refused.json["code"]) == (404, "notification_send_not_found")
+    with app.app_context():
+        of_platform = send_to_users([sender.id], sender=Sender(organization_id=sender.organization_id), **NEWS)
+        job["payload"] = {"sendId": str(of_platform.send_id)}
+        assert client.post("/api/jobs", json=job, headers=sender.headers).status_code == 404
+        # Nor by a channel that was not asked for.
+        run = run_job("email-notification", {"sendId": sent["id"]}, user_id=sender.id)
+        run.assert_failed("send_not_found")
+
+
+def test_more_than_a_thousand_are_asked_nothing(
+    make_user: MakeUser, post: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sends, "MAXIMUM_ASKED", 1)
+    sender = make_user(("sender",))
+    link = {"key": "look", "label": "Look", "url": "https://example.com/7"}
+    assert post(sender, all=True, type="approval").status_code == 202
+    make_user(organization=sender.organization_id)
+    refused = post(sender, all=True, type="approval")
+    assert (refused.status_code, list(refused.json["errors"])) == (422, ["actions"])
+    assert post(sender, all=True, actions=[link]).status_code == 202
 
 
 def test_an_approval_asks_for_an_answer(client: FlaskClient, make_user: MakeUser, post: Any, work: Any) -> None:
@@ -356,6 +406,13 @@ def test_a_template_speaks_to_each_by_name(
     (notification,) = inbox(client, sender)
     assert notification["title"] == "Maintenance"
     assert f"Hello {sender.username}," in notification["message"]
+    words = {"name": "loud", "channel": "in_app", "subject": "Hi", "body": "{{ username|upper }}!"}
+    admin = make_user(("admin",), sender.organization_id)
+    body = {**words, "variables": ["username"]}
+    assert client.post("/api/notification-templates", json=body, headers=admin.headers).status_code == 201
+    body = {"type": "informational", "userId": str(sender.id), "template": "loud"}
+    work(client.post("/api/notifications", json=body, headers=sender.headers).json["id"])
+    assert inbox(client, sender)[0]["message"].lower() == f"{sender.username}!".lower()
 
 
 @pytest.fixture
@@ -430,6 +487,9 @@ def test_a_mail_server_that_is_away_loses_nothing_and_the_job_ends_well(
     assert [run.status for run in runs] == ["retrying", "retrying", "completed"]
     assert [run.retry_in for run in runs] == [1, 2, None]
     assert runs[-1].result == {"recipients": 2, "sent": 0, "failed": 0, "held": 0, "suppressed": 0, "waiting": 2}
+    sql("UPDATE channel_messages SET error = '550 <ada@example.com> +49 30 123456' WHERE send_id = :id", id=sent["id"])
+    trace = client.get(f"/api/notifications/{sent['id']}/trace", headers=sender.headers).json["data"]
+    assert {each["error"] for each in trace} == {"550 <a***@example.com> +49***56"}
     later = sql("SELECT next_attempt_at - now() AS wait FROM channel_messages WHERE send_id = :id", id=sent["id"])
     assert all(55 < each["wait"].total_seconds() < 61 for each in later)
     mailbox.is_away = False
@@ -442,6 +502,25 @@ def test_a_mail_server_that_is_away_loses_nothing_and_the_job_ends_well(
     assert [mailbox.recipients.count(f"{each.username}@example.com") for each in (sender, user)] == [1, 1]
     seen = client.get(f"/api/notification-sends/{sent['id']}", headers=sender.headers).json
     assert seen["perChannel"]["email"]["sent"] == 2
+
+
+def test_a_mail_server_that_hangs_to_the_end_leaves_the_rest_to_the_outbox(
+    app: Flask, crowd: Account, post: Any, mailbox: Mailbox, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hang(*_: Any, **__: Any) -> None:
+        raise SoftTimeLimitExceeded(30)
+
+    monkeypatch.setattr(slicing, "deliver", hang)
+    sent = post(crowd, all=True, channels=["email"]).json
+    with app.app_context():
+        runs = run_until_done("email-notification", {"sendId": sent["id"]}, user_id=crowd.id)
+    assert [run.status for run in runs] == ["retrying", "retrying", "completed"]
+    assert runs[-1].result is not None
+    assert runs[-1].result["waiting"] == 51
+    (left,) = sql(
+        "SELECT count(*) AS lost FROM channel_messages WHERE send_id = :id AND next_attempt_at IS NULL", id=sent["id"]
+    )
+    assert left["lost"] == 0
 
 
 def reasons(client: FlaskClient, sender: Account, send_id: str) -> dict[tuple[str, str | None], int]:

@@ -46,7 +46,10 @@ def test_a_crowd_of_queued_jobs_is_cancelled_by_a_job_that_tells_how_far_it_is(p
         told = [each["current"] for each in progress]
         assert len(told) > 1
         assert told == sorted(told)
-        assert progress[-1]["current"] == progress[-1]["total"] == progress[0]["total"] > 1000
+        total = progress[-1]["total"]
+        assert total == progress[0]["total"] > 1000
+        # What ended by itself before its turn came was counted and not met.
+        assert 0 <= total - progress[-1]["current"] <= 5
     statuses = platform.records.statuses
     until(
         lambda: statuses(job_ids)["cancelled"] + statuses(job_ids)["completed"] == len(job_ids),

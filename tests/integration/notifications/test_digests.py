@@ -164,7 +164,8 @@ def test_the_ends_of_jobs_are_mailed_together_failures_first(app: Flask, make_us
         assert f"/jobs/{held[0].data['jobId']}" in alone.text
         make_due(user)
         fail_jobs(user, MAXIMUM_ITEMS + 2)
-        assert release_held() == MAXIMUM_ITEMS + 3, "what is not due itself goes along"
+        release_held()
+        assert not [each for each in messages(user) if each.status == "held"], "what is not due itself goes along"
         digests = [each for each in messages(user) if each.template == "digest"]
         assert len(digests) == 1
         assert digests[0].notification_type == "job_status"

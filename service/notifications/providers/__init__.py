@@ -42,12 +42,10 @@ def send(channel: str, letter: Letter) -> Sent:
     letter = replace(letter, to=_address(channel, letter.to))
     refusal: Refused | None = None
     troubles: list[str] = []
-    waits: list[float] = []
     for provider in providers_of(channel):
         rest = health.rest_of(provider.place)
         if rest is not None:
             troubles.append(f"{provider.name} is left alone for {rest.seconds:.0f} s after {rest.error}")
-            waits.append(rest.seconds)
             continue
         try:
             return Sent(provider.name, _sent_by(provider, letter))
@@ -60,10 +58,9 @@ def send(channel: str, letter: Letter) -> Sent:
                 "provider_failed", provider=provider.name, message_id=str(letter.message_id), error=str(failure)
             )
             troubles.append(f"{provider.name}: {failure}")
-            waits.append(0.0)
     if refusal is not None and not troubles:
         raise refusal
-    raise Away("; ".join(troubles) or f"No provider is set for {channel}.", min(waits, default=0.0))
+    raise Away("; ".join(troubles) or f"No provider is set for {channel}.")
 
 
 def _address(channel: str, to: str) -> str:

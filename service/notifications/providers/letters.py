@@ -53,11 +53,7 @@ class Refused(Exception):
 
 
 class Away(Exception):
-    """No provider of the channel could be reached, or each asked to come again; `wait`: seconds until one is tried."""
-
-    def __init__(self, message: str, wait: float = 0.0) -> None:
-        super().__init__(message)
-        self.wait = wait
+    """No provider of the channel could be reached, or each is being left alone; the message says of each why."""
 
 
 class Failed(Exception):

@@ -164,9 +164,8 @@ def test_a_server_that_is_away_is_left_alone_and_found_again(in_app: None, serve
         with pytest.raises(Away, match="ConnectionRefusedError"):
             providers.send("email", letter())
     started = time.monotonic()
-    with pytest.raises(Away, match=r"left alone for .* after ConnectionRefusedError") as away:
+    with pytest.raises(Away, match=r"left alone for .* after ConnectionRefusedError"):
         providers.send("email", letter())
-    assert 0 < away.value.wait <= 0.1
     server.listen()
     time.sleep(max(0.0, started + 0.1 - time.monotonic()))
     providers.send("email", letter())

@@ -39,8 +39,10 @@ POSTS_AT_ONCE = 500
 ROWS_AT_ONCE = 200
 # Outcomes that arrive within this time are written together.
 GATHER_SECONDS = 0.02
-# So are rows claimed together that come at this pace; a row that comes alone is claimed at once.
+# So are rows claimed together that come at this pace; a row that comes alone is claimed at once. The busier the
+# machine, the longer claims take, and the more rows one of them is to serve.
 PACE_SECONDS = 0.01
+CLAIM_SHARE = 0.2
 # How long the task waits for more before it ends; while it waits, a wake-up costs no message and no new task.
 LINGER_SECONDS = 1.0
 LISTEN_SECONDS = 0.5
@@ -180,17 +182,18 @@ def _attend(this: _Round) -> None:
     """Look for work until there is none for a while."""
     busy_at = time.monotonic()
     while not _stopping.is_set():
-        begun = 0
+        begun, began_at = 0, time.monotonic()
         try:
             begun = this.claim() + this.claim_backlogs()
         except DATABASE_AWAY as error:
             log.warning("claim_postponed", error=str(error).splitlines()[0])
+        pause = max(PACE_SECONDS, (time.monotonic() - began_at) / CLAIM_SHARE)
         # Without a place there is no telling whether anything is due.
         if begun or _places().free == 0:
             busy_at = time.monotonic()
         if _bell_rings(min(max(this.backlogs_at - time.monotonic(), GATHER_SECONDS), LISTEN_SECONDS)):
-            if time.monotonic() - busy_at < PACE_SECONDS:
-                eventlet.sleep(PACE_SECONDS)
+            if time.monotonic() - busy_at < pause:
+                eventlet.sleep(pause)
         elif time.monotonic() - busy_at >= LINGER_SECONDS and not _slept_through(DELIVERY_TASK):
             return
 

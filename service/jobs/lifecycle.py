@@ -54,15 +54,17 @@ Error = Mapping[str, Any]
 LOST = "lost"
 HANDED_BACK = "handed_back"
 
+# One row by its id: what else is asked of it stands in a CASE, or PostgreSQL may look for the id among all jobs that
+# are queued or active.
 START = f"""
 job AS (
     UPDATE jobs SET status = 'active', attempt = attempt + 1, started_at = %(now)s, lease_expires_at = {LEASE_END},
         worker = %(worker)s, next_attempt_at = NULL, version = version + 1,
         unique_held = unique_held AND ('active' = ANY(unique_states) OR coalesce(unique_until > %(now)s, false))
-    WHERE id = %(id)s AND status = 'queued' AND attempt = %(attempt)s - 1 AND coalesce(expires_at > %(now)s, true)
-        AND dispatched_at IS NOT NULL
+    WHERE id = %(id)s AND CASE WHEN status = 'queued' AND attempt = %(attempt)s - 1 AND dispatched_at IS NOT NULL
+        AND coalesce(expires_at > %(now)s, true)
         AND NOT EXISTS (SELECT FROM queues WHERE queues.name = jobs.queue
-            AND (queues.paused_at IS NOT NULL OR jobs.created_at >= queues.drain_before))
+            AND (queues.paused_at IS NOT NULL OR jobs.created_at >= queues.drain_before)) THEN true END
     RETURNING {RETURNED}, payload)
 """
 
@@ -99,7 +101,7 @@ job AS (
         rescues = rescues + %(rescued)s, max_attempts = max_attempts + %(spared)s, dispatched_at = NULL,
         version = version + 1,
         unique_held = unique_held AND (%(status)s = ANY(unique_states) OR coalesce(unique_until > %(now)s, false))
-    WHERE id = %(id)s AND attempt = %(attempt)s AND status = 'active'
+    WHERE id = %(id)s AND CASE WHEN attempt = %(attempt)s AND status = 'active' THEN true END
     RETURNING {RETURNED}),
 execution AS (
     INSERT INTO job_executions (id, job_id, attempt, worker, status, error, traceback, started_at, finished_at)

@@ -27,9 +27,10 @@ from service.queues.limits import Allowances
 LOCK = 7_203_516
 # Jobs of a tenant, or of a limit, that one pass looks at when limits hold jobs back.
 CANDIDATES = 200
-# Messages ahead of the workers of a queue: few, so that tenants take turns; more while the workers outrun us.
+# Messages ahead of the workers of a queue: as many as last for so long, so that tenants take turns.
 LEAST_AHEAD = SENT_AT_ONCE
 MOST_AHEAD = 512
+AHEAD_SECONDS = 0.5
 # What was seen longer ago says nothing of how fast messages go.
 PACE_KNOWN_SECONDS = 1.0
 
@@ -43,7 +44,7 @@ class Windows:
     meets_limits: bool = False
     # How many messages the last pass left in each queue, and when (monotonic).
     left: dict[str, int] = field(default_factory=dict)
-    looked_at: float = 0.0
+    looked_at: float | None = None
 
     def size(self, queue: str) -> int:
         """How many messages may wait in a queue."""
@@ -51,21 +52,27 @@ class Windows:
 
     def lasts(self, queue: str, waiting: int, ahead: int) -> float:
         """Seconds that so many messages `ahead` last, at the pace at which those of the last pass went to `waiting`."""
-        gone = self.left.get(queue, 0) - waiting
-        elapsed = monotonic() - self.looked_at
-        if elapsed > PACE_KNOWN_SECONDS:
-            return 0.0
-        return ahead * elapsed / gone if gone > 0 else elapsed
+        pace = self._pace(queue, waiting)
+        return ahead / pace if pace else 0.0
 
     def adapt(self, queue: str, waiting: int) -> int:
-        """The size of a queue's window now that so many messages wait and somebody asked for more."""
-        size = self.size(queue)
-        if waiting == 0:
-            size = min(2 * size, MOST_AHEAD)
-        elif waiting > size // 2:
-            size = max(size - size // 8 - 1, LEAST_AHEAD)
+        """The size of a queue's window now that so many messages wait."""
+        size, pace = self.size(queue), self._pace(queue, waiting)
+        if waiting:
+            size = max(min(round((pace or 0.0) * AHEAD_SECONDS), MOST_AHEAD), size - size // 8 - 1, LEAST_AHEAD)
+        elif pace:
+            # They may have been waited for.
+            size = max(size, min(2 * size, MOST_AHEAD))
+        elif pace is None and self.looked_at is not None:
+            size = 2 * LEAST_AHEAD
         self.sizes[queue] = size
         return size
+
+    def _pace(self, queue: str, waiting: int) -> float | None:
+        """Messages a second that have gone since the last pass; None where that was too long ago."""
+        if self.looked_at is None or (elapsed := monotonic() - self.looked_at) > PACE_KNOWN_SECONDS:
+            return None
+        return max(self.left.get(queue, 0) - waiting, 0) / max(elapsed, 0.001)
 
 
 @dataclass(frozen=True)
@@ -219,7 +226,8 @@ def _held_jobs(queue: str, state: State, windows: Windows) -> list[JobRow]:
     """The first held jobs of each tenant: as many as there is room for, or more while limits hold some back."""
     waiting = state.levels[queue].total()
     room = max(windows.adapt(queue, waiting) - waiting, LEAST_AHEAD)
-    most = max(room, CANDIDATES) if windows.meets_limits else room
+    # One more than there is room for tells whether any are left.
+    most = max(room, CANDIDATES) if windows.meets_limits else room + 1
     return list(fetch_all(HELD, {"queue": queue, "drain_before": state.running[queue], "most": most}))
 
 

@@ -104,7 +104,7 @@ def claim_due(limit: int, places: int, room: Mapping[str, int]) -> Claimed:
     backlogs of their endpoints; what endpoints that are switched off were to get is skipped.
     """
     now = utcnow()
-    with transaction():
+    with transaction(is_single=True):
         rows = fetch_all(
             CLAIM,
             {

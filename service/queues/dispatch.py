@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import itemgetter
@@ -42,9 +42,11 @@ class Windows:
     sizes: dict[str, int] = field(default_factory=dict)
     # Whether the last pass parked jobs: behind them there may be many like them, and others behind those.
     meets_limits: bool = False
-    # How many messages the last pass left in each queue, and when (monotonic).
+    # How many messages the last pass left in each queue, and when by the clock.
     left: dict[str, int] = field(default_factory=dict)
     looked_at: float | None = None
+    # Seconds, from some moment on.
+    clock: Callable[[], float] = monotonic
 
     def size(self, queue: str) -> int:
         """How many messages may wait in a queue."""
@@ -70,7 +72,7 @@ class Windows:
 
     def _pace(self, queue: str, waiting: int) -> float | None:
         """Messages a second that have gone since the last pass; None where that was too long ago."""
-        if self.looked_at is None or (elapsed := monotonic() - self.looked_at) > PACE_KNOWN_SECONDS:
+        if self.looked_at is None or (elapsed := self.clock() - self.looked_at) > PACE_KNOWN_SECONDS:
             return None
         return max(self.left.get(queue, 0) - waiting, 0) / max(elapsed, 0.001)
 
@@ -218,7 +220,7 @@ def dispatch(windows: Windows) -> Pass:
         ahead = {queue: state.levels[queue].total() for queue, jobs in candidates.items() if jobs}
         lasts = min(windows.lasts(queue, waiting[queue], count) for queue, count in ahead.items())
     windows.left = {queue: levels.total() for queue, levels in state.levels.items()}
-    windows.looked_at = monotonic()
+    windows.looked_at = windows.clock()
     return Pass(len(rows), len(parked), lasts, min((start for start in starts if start is not None), default=None))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import shutil
 import signal
 import subprocess
 import time
@@ -43,6 +44,7 @@ class Stack:
         self.settings = settings
         self.folder = folder
         self.log_folder = settings.var_folder / "log"
+        self.temporary_folder = settings.var_folder / "tmp"
         self.postgres: PostgresServer | None = None
         self.redis: RedisServer | None = None
         self.mail_catcher: MailCatcher | None = None
@@ -124,6 +126,9 @@ class Stack:
         if self._guard is None:
             self._lock.acquire()
             self._guard = Guard(held_files=[self._lock.file])
+            # Of a run that was killed.
+            shutil.rmtree(self.temporary_folder, ignore_errors=True)
+            self.temporary_folder.mkdir(mode=0o700, exist_ok=True)
 
     def start_servers(self) -> None:
         """Start PostgreSQL and Redis, unless others are set, and write to `stack.env` where they are."""
@@ -191,7 +196,8 @@ class Stack:
         process = Process(
             program,
             log_folder=self.log_folder,
-            environment=self.environment,
+            # A killed process leaves its temporary files, a worker the folder of its pool: they go with the run.
+            environment={**self.environment, "TMPDIR": str(self.temporary_folder)},
             folder=self.folder,
             guard=self._guard,
         )
@@ -235,6 +241,7 @@ class Stack:
             self.mail_catcher = None
         if self._guard:
             environment_file(self.settings.var_folder).unlink(missing_ok=True)
+            shutil.rmtree(self.temporary_folder, ignore_errors=True)
             self._guard.close()
             self._guard = None
         self._lock.release()

@@ -21,6 +21,7 @@ from flask.testing import FlaskClient
 
 from devstack.postgres import PostgresServer
 from devstack.redis_server import RedisServer
+from tests.acceptance.waiting import until as wait_until
 
 PASSWORD = "correct horse battery"
 
@@ -149,14 +150,4 @@ def in_app(app: Flask) -> Iterator[None]:
 @pytest.fixture
 def until() -> Callable[..., Any]:
     """Waits until a condition holds: `until(lambda: …, "what")` gives its value, or fails after the time."""
-    import time
-
-    def wait(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
-        ends = time.monotonic() + seconds
-        while not (value := condition()):
-            if time.monotonic() > ends:
-                pytest.fail(f"not within {seconds} s: {what}")
-            time.sleep(0.02)
-        return value
-
-    return wait
+    return wait_until

@@ -15,9 +15,11 @@ import requests
 
 from devstack import programs
 from devstack.ports import free_port
+from tests.acceptance.mail_server import MailServer
 from tests.acceptance.platform import Platform
 from tests.acceptance.plugins import copy_of_example, install_confidential, install_example
 from tests.acceptance.receiver import Receiver
+from tests.acceptance.sends import MESSAGE_RETRY_SECONDS
 from tests.acceptance.waiting import until
 
 NODE_FOLDER = Path(__file__).with_name("node")
@@ -34,6 +36,35 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 def suffering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """A whole platform that the fault tests stop, kill and restart; each leaves it healthy."""
     with Platform(tmp_path_factory.mktemp("suffering")) as platform:
+        yield platform
+
+
+@pytest.fixture(scope="session")
+def mail_server() -> Iterator[MailServer]:
+    """Where the mails of the platform `notifying` go."""
+    with MailServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def whatsapp() -> Iterator[Receiver]:
+    """In place of a WAHA server."""
+    with Receiver(lambda post: 201) as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="session")
+def notifying(
+    tmp_path_factory: pytest.TempPathFactory, mail_server: MailServer, whatsapp: Receiver
+) -> Iterator[Platform]:
+    """A whole platform that sends mails and WhatsApp messages to servers of the tests."""
+    environment = {
+        "SMTP_URL": f"smtp://127.0.0.1:{mail_server.port}",
+        "MESSAGE_RETRY_SECONDS": str(MESSAGE_RETRY_SECONDS),
+        "WHATSAPP_PROVIDER": "waha",
+        "WAHA_URL": whatsapp.url.removesuffix("/hook"),
+    }
+    with Platform(tmp_path_factory.mktemp("notifying"), **environment) as platform:
         yield platform
 
 

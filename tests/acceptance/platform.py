@@ -43,6 +43,11 @@ class Person:
         session = answer.json()
         return cls(url, session["user"]["id"], username, session["accessToken"])
 
+    @property
+    def email(self) -> str:
+        """The address that was given at registration."""
+        return address_of(self.username)
+
     def again(self) -> Person:
         """The same user on a connection of its own, for another thread."""
         return Person(self.url, self.id, self.username, self.token)
@@ -149,7 +154,7 @@ class Platform:
     def newcomer(self) -> Person:
         """Somebody who has just registered."""
         username = f"user-{secrets.token_hex(6)}"
-        body = {"username": username, "email": f"{username}@example.com", "password": PASSWORD}
+        body = {"username": username, "email": address_of(username), "password": PASSWORD}
         answer = requests.post(f"{self.url}/api/auth/register", json=body, timeout=REQUEST_SECONDS)
         assert answer.status_code == 201, f"registration answered {answer.status_code}: {answer.text}"
         return Person.log_in(self.url, username, PASSWORD)
@@ -165,8 +170,7 @@ class Platform:
     def stranger(self) -> Person:
         """The administrator of another organization."""
         name = f"tenant-{secrets.token_hex(6)}"
-        email = f"{name}@example.com"
-        said = self.stack.run(carillon("create-organization", name, "--admin", name, "--email", email))
+        said = self.stack.run(carillon("create-organization", name, "--admin", name, "--email", address_of(name)))
         return Person.log_in(self.url, name, printed_password(said))
 
     def mend(self) -> None:
@@ -184,6 +188,11 @@ class Platform:
     def logs(self) -> Iterable[tuple[str, str]]:
         """The end of every process's log, for a test that failed."""
         return [(process.name, process.log_tail(40)) for process in self.stack.processes]
+
+
+def address_of(username: str) -> str:
+    """The e-mail address of whoever is made here."""
+    return f"{username}@example.com"
 
 
 def printed_password(said: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -15,12 +16,16 @@ import pytest
 import requests
 from standardwebhooks import Webhook
 
+from devstack.settings import PROJECT_FOLDER
 from tests.acceptance.platform import PASSWORD, Person, Platform
 from tests.acceptance.receiver import Receiver
-from tests.acceptance.terminals import Shell
+from tests.acceptance.terminals import CARILLON, Shell
 from tests.acceptance.waiting import until
 
 pytestmark = pytest.mark.xdist_group("platform")
+
+# Where the README's reader has an application; a test's has a port of its own.
+APPLICATION = "http://127.0.0.1:3000/hook"
 
 
 @pytest.fixture
@@ -81,14 +86,30 @@ def endpoints(person: Person) -> list[str]:
     return [webhook["url"] for webhook in person.get("/api/webhooks")["data"]]
 
 
-def test_what_arrives_is_shown_in_a_terminal_until_ctrl_c(shell: Shell, person: Person) -> None:
-    with shell.terminal("listen") as terminal:
+def readme() -> list[str]:
+    """The commands that the README shows for this."""
+    block = (PROJECT_FOLDER / "README.md").read_text().partition("### See your webhooks arrive")[2].split("```")[1]
+    return block.splitlines()[1:]
+
+
+def test_the_commands_of_the_readme_are_those_that_are_tested() -> None:
+    assert readme() == ["carillon listen", f"carillon listen --forward {APPLICATION}"]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_what_arrives_is_shown_in_a_terminal_and_handed_on_as_the_readme_says_until_ctrl_c(
+    shell: Shell, person: Person, receiver: Receiver, number: int
+) -> None:
+    program, *arguments = shlex.split(readme()[number].replace(APPLICATION, receiver.url))
+    assert Path(CARILLON).name == program
+    with shell.terminal(*arguments) as terminal:
         terminal.wait_for("Secret of this endpoint: whsec_")
         job_id = person.submit()
         terminal.wait_for("job.completed")
         terminal.wait_for('"result"')
         assert re.search(r"job\.completed  \S+  ✓ verified  answered 204", terminal.text), terminal.text
         assert job_id in terminal.text
+        assert len(receiver.posts(job_id, "job.completed")) == number
         assert len(endpoints(person)) == 1
         terminal.type("\x03")
         assert terminal.exit_code() == 130, terminal.text

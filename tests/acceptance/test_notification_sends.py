@@ -1,95 +1,33 @@
-"""Notifications to audiences on real processes: S3's script, ten thousand recipients, a mail server that is away."""
+"""Notifications to audiences on real processes: S3's script, quiet hours, and what is sent later."""
 
 from __future__ import annotations
 
 import json
-import os
-import secrets
 import time
 from collections import Counter
-from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 import requests
-from aiosmtpd.controller import Controller
 
-from devstack.ports import free_port
+from tests.acceptance.mail_server import MailServer
 from tests.acceptance.platform import Person, Platform
 from tests.acceptance.receiver import Receiver
+from tests.acceptance.sends import NEWS
 from tests.acceptance.waiting import until
 
-RECIPIENTS = 10_000
-IS_LONG = os.environ.get("CARILLON_LONG") == "1"
-pytestmark = [pytest.mark.xdist_group("news faults"), pytest.mark.timeout(900 if IS_LONG else 300)]
-# How long the mail server is away, and the outbox's first wait.
-AWAY_SECONDS = 60 if IS_LONG else 6
-RETRY_SECONDS = 60 if IS_LONG else 3
+pytestmark = pytest.mark.xdist_group("news faults")
+
+# East of UTC by half an hour more than whole hours, all year.
+ZONE = ZoneInfo("Asia/Kolkata")
 
 
-class MailServer:
-    """A real SMTP server at a fixed port, which can be away; keeps who got what."""
-
-    def __init__(self) -> None:
-        self.port = free_port()
-        self.mails: list[tuple[str, str]] = []
-        self._controller: Controller | None = None
-
-    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
-        headers = envelope.content.decode().partition("\r\n\r\n")[0]
-        subject = next(line for line in headers.splitlines() if line.startswith("Subject: "))
-        self.mails += [(address, subject.removeprefix("Subject: ")) for address in envelope.rcpt_tos]
-        return "250 OK"
-
-    def start(self) -> None:
-        """Take mails."""
-        self._controller = Controller(self, hostname="127.0.0.1", port=self.port)
-        self._controller.start()
-
-    def stop(self) -> None:
-        """Be away."""
-        if self._controller is not None:
-            self._controller.stop()
-            self._controller = None
-
-    def to(self, person: Person) -> list[str]:
-        """The subjects of somebody's mails."""
-        return [subject for address, subject in self.mails if address == address_of(person)]
-
-
-def address_of(person: Person) -> str:
-    return f"{person.username}@example.com"
-
-
-@pytest.fixture(scope="module")
-def mail_server() -> Iterator[MailServer]:
-    server = MailServer()
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def whatsapp() -> Iterator[Receiver]:
-    """In place of a WAHA server."""
-    with Receiver(lambda post: 201) as receiver:
-        yield receiver
-
-
-@pytest.fixture(scope="module")
-def platform(
-    tmp_path_factory: pytest.TempPathFactory, mail_server: MailServer, whatsapp: Receiver
-) -> Iterator[Platform]:
-    """A platform that sends mails and WhatsApp messages to servers of this test."""
-    environment = {
-        "SMTP_URL": f"smtp://127.0.0.1:{mail_server.port}",
-        "MESSAGE_RETRY_SECONDS": str(RETRY_SECONDS),
-        "WHATSAPP_PROVIDER": "waha",
-        "WAHA_URL": whatsapp.url.removesuffix("/hook"),
-    }
-    with Platform(tmp_path_factory.mktemp("notifying"), **environment) as platform:
-        yield platform
+@pytest.fixture
+def platform(notifying: Platform) -> Platform:
+    """A platform with a mail server."""
+    return notifying
 
 
 def await_jobs(platform: Platform, job_ids: list[str], seconds: float = 20) -> None:
@@ -132,7 +70,8 @@ def test_the_manual_test_script_of_s3(platform: Platform, mail_server: MailServe
     # 6. Check job status.
     recent = platform.records.rows("SELECT status FROM jobs WHERE created_at > now() - interval '1 minute'")
     assert {job["status"] for job in recent} == {"completed"}
-    assert mail_server.to(user) == ["Test Notification"]
+    (mail,) = mail_server.mails("Test Notification")
+    assert mail.to == user.email
     (post,) = whatsapp.posts()
     assert post.document["chatId"] == "4915112345678@c.us"
     assert "This is a test" in post.document["text"]
@@ -145,94 +84,75 @@ def test_the_manual_test_script_of_s3(platform: Platform, mail_server: MailServe
     assert user.get("/api/notifications")["unreadCount"] == 2
 
 
-def make_users(platform: Platform, organization: str, count: int) -> None:
-    platform.records.rows(
-        """
-        INSERT INTO users (id, organization_id, username, email, password_hash, roles, timezone, is_active,
-            created_at, updated_at)
-        SELECT gen_random_uuid(), %s, name, name || '@example.com', '', '{sender}', 'UTC', true, now(), now()
-        FROM (SELECT %s || number AS name FROM generate_series(1, %s) AS number) AS made
-        """,
-        organization,
-        f"r{secrets.token_hex(6)}-",
-        count,
-    )
+def moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
 
 
-def test_ten_thousand_recipients_each_hear_of_it_once_though_workers_are_killed(platform: Platform) -> None:
-    admin = platform.stranger()
-    make_users(platform, admin.get("/api/auth/me")["organizationId"], RECIPIENTS)
-
-    def send() -> tuple[str, str]:
-        accepted = admin.ask("POST", "/api/notifications", {**NEWS, "roles": ["sender"]}, 202)
-        return accepted["id"], accepted["jobs"][0]["jobId"]
-
-    def written(send_id: str) -> int:
-        (row,) = platform.records.rows("SELECT count(*) FROM notifications WHERE send_id = %s", send_id)
-        return int(row["count"])
-
-    def assert_each_once(send_ids: list[str]) -> None:
-        (row,) = platform.records.rows(
-            """
-            SELECT count(*) AS written, count(DISTINCT (send_id, user_id)) AS once,
-                (SELECT sum(unread) FROM inboxes WHERE user_id IN
-                    (SELECT user_id FROM notifications WHERE send_id = ANY(%s::uuid[]))) AS counted
-            FROM notifications WHERE send_id = ANY(%s::uuid[])
-            """,
-            send_ids,
-            send_ids,
-        )
-        assert set(row.values()) == {RECIPIENTS * len(send_ids)}, row
-
-    undisturbed, job_id = send()
-    await_jobs(platform, [job_id], 60)
-    job = admin.job(job_id)
-    took = datetime.fromisoformat(job["completedAt"]) - datetime.fromisoformat(job["startedAt"])
-    assert job["progress"]["total"] == RECIPIENTS
-    assert job["result"] == {"recipients": RECIPIENTS, "delivered": RECIPIENTS, "suppressed": 0}
-    assert_each_once([undisturbed])
-
-    worker = platform.stack.process("worker")
-    disturbed, job_id = send()
-    began = time.monotonic()
-    for enough in (1_000, 4_000):
-        until(lambda enough=enough: written(disturbed) >= enough, f"{enough} notifications", 60)  # type: ignore[misc]
-        for child in worker.descendants():
-            # The pool's processes, which are the worker's own children's children.
-            if not child.children():
-                child.kill()
-    await_jobs(platform, [job_id], 90)
-    print(
-        f"\n{RECIPIENTS} recipients in {took.total_seconds():.1f} s; with its process killed twice in "
-        f"{time.monotonic() - began:.1f} s, attempt {admin.job(job_id)['attempt']}"
-    )
-    assert_each_once([undisturbed, disturbed])
-
-
-NEWS = {"type": "informational", "title": "News", "message": "There is news."}
-
-
-def test_a_mail_server_that_is_away_for_a_while_loses_nothing_and_doubles_nothing(
+def test_quiet_hours_hold_the_mail_and_not_the_inbox_until_they_end(
     platform: Platform, mail_server: MailServer
 ) -> None:
-    operator = platform.operator()
-    people = [platform.newcomer() for _ in range(5)]
-    body = {**NEWS, "title": "While away", "userIds": [each.id for each in people], "channels": ["email"]}
-    mail_server.stop()
-    gone_at = time.monotonic()
-    sent = operator.ask("POST", "/api/notifications", body, 202)
-    job = operator.await_status(sent["jobs"][0]["jobId"], "completed", "failed", seconds=30)
-    assert (job["status"], job["attempt"], job["result"]["waiting"]) == ("completed", 3, 5)
-    assert operator.get(f"/api/notification-sends/{sent['id']}")["perChannel"]["email"]["pending"] == 5
-    time.sleep(max(0.0, gone_at + AWAY_SECONDS - time.monotonic()))
-    mail_server.start()
+    operator, user = platform.operator(), platform.newcomer()
+    user.ask("PATCH", "/api/auth/me", {"timezone": ZONE.key})
+    clock = datetime.now(ZONE)
+    hours = {"start": f"{clock - timedelta(hours=1):%H:%M}", "end": f"{clock + timedelta(hours=1):%H:%M}"}
+    user.ask("PUT", "/api/notifications/quiet-hours", hours)
 
-    def all_sent() -> bool:
-        return bool(operator.get(f"/api/notification-sends/{sent['id']}")["status"] == "completed")
+    def send(title: str) -> dict[str, Any]:
+        """What became of it by each channel, once it is in the inbox."""
+        body = {**NEWS, "title": title, "userId": user.id, "channels": ["in_app", "email"]}
+        accepted = operator.ask("POST", "/api/notifications", body, 202)
+        await_jobs(platform, [job["jobId"] for job in accepted["jobs"]])
+        (own,) = [each for each in user.get("/api/notifications")["data"] if each["title"] == title]
+        return {"id": own["id"], **traced(user, own["id"])}
 
-    # After a rest the provider is asked by one mail; the others come with the next wait, five times as long.
-    until(all_sent, "all mails to leave", 8 * RETRY_SECONDS + 70)
-    assert [mail_server.to(each) for each in people] == [["While away"]] * 5
-    trace = operator.get(f"/api/notifications/{sent['id']}/trace")["data"]
-    assert {(each["status"], each["provider"]) for each in trace} == {("sent", "smtp")}
-    assert all(each["attempts"] > 1 for each in trace if each["error"])
+    kept = send("At night")
+    assert kept["in_app"]["status"] == "delivered"
+    assert (kept["email"]["status"], kept["email"]["reason"]) == ("held", "quiet_hours")
+    ends = moment(kept["email"]["nextAttemptAt"])
+    assert f"{ends.astimezone(ZONE):%H:%M:%S}" == f"{hours['end']}:00"
+    assert timedelta(minutes=58) < ends - clock < timedelta(hours=1)
+
+    # Over the API hours end on the minute, for which no test waits.
+    soon = datetime.now(ZONE) + timedelta(seconds=5)
+    platform.records.rows(
+        "UPDATE users SET quiet_hours = quiet_hours || jsonb_build_object('end', %s) WHERE id = %s",
+        f"{soon:%H:%M:%S}",
+        user.id,
+    )
+    shortly = send("At dawn")
+    assert (shortly["email"]["status"], shortly["email"]["reason"]) == ("held", "quiet_hours")
+    ends = moment(shortly["email"]["nextAttemptAt"])
+    assert ends == soon.replace(microsecond=0)
+    (mail,) = until(lambda: mail_server.mails("At dawn", user.email), "the mail in the morning")
+    assert mail.taken_at >= ends.timestamp()
+    until(lambda: traced(user, shortly["id"])["email"]["status"] == "sent", "that it is known to have left")
+    # What was held before keeps its time.
+    assert traced(user, kept["id"])["email"] == kept["email"]
+    assert not mail_server.mails("At night")
+
+
+def traced(person: Person, notification_id: str) -> dict[str, Any]:
+    """What became of somebody's notification, by channel."""
+    return {each["channel"]: each for each in person.get(f"/api/notifications/{notification_id}/trace")["data"]}
+
+
+def test_what_is_sent_later_goes_out_by_itself_at_its_time_and_not_before(
+    platform: Platform, mail_server: MailServer
+) -> None:
+    operator, user = platform.operator(), platform.newcomer()
+    at = datetime.now(UTC) + timedelta(seconds=4)
+    body = {**NEWS, "title": "Later", "userId": user.id, "channels": ["in_app", "email"], "sendAt": at.isoformat()}
+    accepted = operator.ask("POST", "/api/notifications", body, 202)
+    report = operator.get(f"/api/notification-sends/{accepted['id']}")
+    assert (report["status"], {job["status"] for job in report["jobs"]}) == ("scheduled", {"scheduled"})
+    with user.stream("/api/notifications/stream") as stream:
+        assert user.get("/api/notifications")["data"] == []
+        told = stream.journal.first("notification")
+        heard_at = time.time()
+    assert told["title"] == "Later"
+    assert heard_at >= at.timestamp()
+    (mail,) = until(lambda: mail_server.mails("Later", user.email), "the mail")
+    assert mail.taken_at >= at.timestamp()
+    await_jobs(platform, [job["jobId"] for job in accepted["jobs"]])
+    for job in accepted["jobs"]:
+        assert moment(operator.job(job["jobId"])["startedAt"]) >= at - timedelta(milliseconds=1)

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from service.connections.inspector import inspect_schema
 from service.connections.probe import probe
 from service.connections.urls import parse_url
 from service.settings import Settings
+from tests.acceptance.waiting import until
 
 SETTINGS = Settings.from_env({})
 PASSWORD = "maître d'or"
@@ -101,18 +101,16 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 def _fill(port: int) -> None:
-    ends = time.monotonic() + 30
-    while True:
-        try:
-            connection = pymysql.connect(host="127.0.0.1", port=port, user="root", autocommit=True)
-            break
-        except pymysql.err.OperationalError:
-            if time.monotonic() > ends:
-                raise
-            time.sleep(0.1)
-    with connection, connection.cursor() as cursor:
+    with until(lambda: _connected(port), "a connection to MariaDB", 30) as connection, connection.cursor() as cursor:
         for statement in SHOP.split(";\n"):
             cursor.execute(statement)
+
+
+def _connected(port: int) -> pymysql.Connection | None:
+    try:
+        return pymysql.connect(host="127.0.0.1", port=port, user="root", autocommit=True)
+    except pymysql.err.OperationalError:
+        return None
 
 
 def address(port: int, database: str = "shop", password: str = "ma%C3%AEtre%20d%27or", query: str = "") -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from devstack.guard import is_alive
 from devstack.processes import Process, Program
 from devstack.settings import PROJECT_FOLDER, StackSettings
 from devstack.stack import Stack
+from tests.acceptance.waiting import until
 
 # A parent with one child of its own, as a worker has; both write their numbers and then wait.
 FAMILY = """
@@ -28,20 +27,11 @@ time.sleep(60)
 """
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 15) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
 def family(folder: Path, before: str = "", after: str = "") -> tuple[Process, list[int]]:
     program = Program("family", (sys.executable, "-c", FAMILY.format(before=before, after=after)))
     process = Process(program, log_folder=folder)
     process.start()
-    assert eventually(lambda: len(process.log_tail().split()) == 2)
+    until(lambda: len(process.log_tail().split()) == 2, "both numbers")
     return process, [int(pid) for pid in process.log_tail().split()]
 
 
@@ -80,10 +70,10 @@ def test_restart_gives_a_new_process_and_keeps_the_log(tmp_path: Path) -> None:
     process = Process(Program("echo", ("sh", "-c", "echo here; sleep 60")), log_folder=tmp_path)
     process.start()
     first = process.pid
-    assert eventually(lambda: process.log_tail() == "here")
+    until(lambda: process.log_tail() == "here", "its word")
     process.restart()
     assert process.pid != first
-    assert eventually(lambda: process.log_tail() == "here\nhere")
+    until(lambda: process.log_tail() == "here\nhere", "its word after the restart")
     with pytest.raises(StackError, match="runs already"):
         process.start()
     process.stop()
@@ -125,7 +115,7 @@ def test_nothing_survives_a_parent_that_is_killed(tmp_path: Path) -> None:
         pids = [int(pid) for pid in parent.stdout.readline().split()]
         parent.kill()
     assert len(pids) == 3
-    assert eventually(lambda: not any(is_alive(pid) for pid in pids))
+    until(lambda: not any(is_alive(pid) for pid in pids), "the end of all")
 
 
 def test_a_stack_runs_commands_in_its_environment(tmp_path: Path) -> None:
@@ -151,3 +141,24 @@ def test_a_process_that_ends_while_starting_is_named_with_its_last_words(tmp_pat
             stack.wait_until_healthy(timeout=5)
     finally:
         stack.stop()
+
+
+LITTER = "import tempfile, time; print(tempfile.mkdtemp(), flush=True); time.sleep(60)"
+
+
+def test_what_killed_processes_leave_in_their_temporary_folder_goes_with_the_run(tmp_path: Path) -> None:
+    # What a run has left that was killed itself.
+    earlier = tmp_path / "tmp" / "earlier"
+    earlier.mkdir(parents=True)
+    stack = Stack(StackSettings.for_tests(tmp_path, database_url="postgresql://given", redis_url="redis://given"))
+    stack.start_servers()
+    try:
+        assert not earlier.exists()
+        process = stack.add(Program("litter", (sys.executable, "-c", LITTER)))
+        litter = Path(until(process.log_tail, "the name of its folder"))
+        process.kill()
+        assert litter.is_dir()
+        assert litter.parent == earlier.parent
+    finally:
+        stack.stop()
+    assert not earlier.parent.exists()

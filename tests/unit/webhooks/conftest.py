@@ -48,6 +48,10 @@ class Receiver:
     def url(self, host: str = "127.0.0.1", path: str = "/hook") -> str:
         return f"{'https' if self.tls else 'http'}://{host}:{self.port}{path}"
 
+    @property
+    def open_connections(self) -> int:
+        return sum(each.fileno() != -1 for each in self._open)
+
     def close(self) -> None:
         # A socket that is only closed leaves its thread in accept() or recv().
         for open_socket in (self._listener, *self._open):

@@ -82,27 +82,28 @@ def test_a_kept_connection_is_used_again(sender, receive) -> None:
     assert outcomes[-1].timings.connect is None
 
 
-def test_a_connection_that_the_receiver_closed_while_idle_is_not_used(sender, receive) -> None:
+def test_a_connection_that_the_receiver_closed_while_idle_is_not_used(sender, receive, until) -> None:
     receiver = receive(raw(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"))
     for _ in range(3):
         outcome = post(sender, receiver.url())
         assert (outcome.status, outcome.reused) == (200, False)
-        time.sleep(0.02)
+        until(lambda: receiver.open_connections == 0, "the end of the connection")
 
 
 def test_a_farewell_on_an_idle_connection_is_not_taken_for_an_answer(sender, receive) -> None:
     """Some servers end an idle connection with a 408 that nobody asked for."""
-    said = threading.Event()
+    is_idle, said = threading.Event(), threading.Event()
 
     def script(connection: socket.socket, received: object) -> bool:
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-        time.sleep(0.1)
+        is_idle.wait(5)
         connection.sendall(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
         said.set()
         return True
 
     receiver = receive(script)
     post(sender, receiver.url())
+    is_idle.set()
     assert said.wait(5)
     outcome = post(sender, receiver.url())
     assert (outcome.status, outcome.reused) == (200, False)

@@ -81,6 +81,7 @@ _ticks = {
     5.0: ("rescue", "settle_untold", "return_snoozed", "expire_notifications"),
     10.0: ("alert_failures",),
     15.0: ("finish_workflows",),
+    30.0: ("end_stray_messages",),
     300.0: ("prune",),
     3600.0: ("prepare_partitions",),
 }

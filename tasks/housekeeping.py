@@ -10,10 +10,10 @@ from sqlalchemy.exc import OperationalError
 
 from service.jobs import lifecycle
 from service.jobs.dependencies import BATCH, settle_ended
-from service.notifications import expiry, snoozing
+from service.notifications import expiry, snoozing, strays
 from service.notifications.channel_messages import SEND_TASK, messages_are_due
 from service.notifications.digests import messages_are_ripe, release_held
-from service.operations.alerts import alert_operators
+from service.operations.alerts import alert_to_failures, forget_old_alerts
 from service.operations.partitions import prepare_partitions as make_partitions
 from service.operations.retention import TICK_SECONDS
 from service.operations.retention import prune as delete_old
@@ -155,9 +155,16 @@ def release_messages() -> None:
 
 
 @tick
+def end_stray_messages() -> None:
+    """End the messages that nobody would send any more."""
+    while strays.end_strays() == strays.BATCH:
+        continue
+
+
+@tick
 def alert_failures() -> None:
-    """Alert operators to jobs that keep failing."""
-    alert_operators()
+    """Alert operators and owners to jobs that keep failing."""
+    alert_to_failures()
 
 
 @tick
@@ -171,3 +178,4 @@ def prune() -> None:
     """Delete what is older than it is to be kept; what does not go in time is left to the next tick."""
     delete_old(TICK_SECONDS)
     forget_old_circuits()
+    forget_old_alerts()

@@ -30,7 +30,10 @@ ON CONFLICT DO NOTHING RETURNING key
 
 
 def claim(user_id: UUID, key: str, body_hash: bytes, job_ids: Sequence[str], now: datetime) -> list[JobRow] | None:
-    """Take a key for new jobs: None; or the jobs it led to before. Raises IdempotencyConflict."""
+    """Take a key for new jobs: None; or the jobs it led to before. Raises IdempotencyConflict.
+
+    Jobs that are not known yet are noted by `settle`, in the same transaction.
+    """
     parameters = {"user_id": str(user_id), "key": key}
     claimed = fetch_one(CLAIM, {**parameters, "body_hash": body_hash, "job_ids": _array(job_ids), "now": now})
     if claimed is not None:
@@ -59,7 +62,7 @@ def claim(user_id: UUID, key: str, body_hash: bytes, job_ids: Sequence[str], now
 
 
 def settle(user_id: UUID, key: str, job_ids: Sequence[object]) -> None:
-    """Note which jobs a claimed key led to: a unique job may have led to one that there was."""
+    """Note which jobs a claimed key led to: known only now, or in place of a unique job one that there was."""
     fetch_all(
         "UPDATE idempotency_keys SET job_ids = %(job_ids)s::uuid[] WHERE user_id = %(user_id)s AND key = %(key)s",
         {"user_id": str(user_id), "key": key, "job_ids": _array(job_ids)},

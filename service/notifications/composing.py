@@ -95,6 +95,8 @@ def _of_send(message: DueMessage, user: User) -> tuple[Rendered, Mapping[str, An
         send = session.get(NotificationSend, message.send_id)
     if send is None:
         raise MessageObsolete("gone", "What it was part of has been deleted.")
+    if send.cancelled_at is not None:
+        raise MessageObsolete("cancelled", "It was cancelled.")
     if send.expires_at is not None and send.expires_at <= utcnow():
         raise MessageObsolete("expired", "It has expired.")
     data = {**send.data, "type": send.type, "category": send.category, "sendId": str(send.id)}

@@ -59,7 +59,14 @@ class NotificationSend(Base):
     """Something that was told to an audience: what each recipient's notification and messages are made of."""
 
     __tablename__ = "notification_sends"
-    __table_args__ = (Index("ix_notification_sends_organization_id_id", "organization_id", text("id DESC")),)
+    __table_args__ = (
+        Index("ix_notification_sends_organization_id_id", "organization_id", text("id DESC")),
+        Index(
+            "ix_notification_sends_cancelled_at",
+            "cancelled_at",
+            postgresql_where=text("cancelled_at IS NOT NULL"),
+        ),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
@@ -89,6 +96,19 @@ class NotificationSend(Base):
     resolved_at: Mapped[datetime | None]
     # Nothing of it goes out from then on.
     cancelled_at: Mapped[datetime | None]
+
+
+class InboxPlace(Base):
+    """How far the inboxes of a part of a send have been written: those with ids above `after`, up to `reached`."""
+
+    __tablename__ = "inbox_places"
+
+    send_id: Mapped[UUID] = mapped_column(ForeignKey("notification_sends.id", ondelete="CASCADE"), primary_key=True)
+    after: Mapped[UUID] = mapped_column(primary_key=True)
+    reached: Mapped[UUID]
+    # How many these were, and how many of them have it in their inbox.
+    recipients: Mapped[int]
+    delivered: Mapped[int]
 
 
 class Inbox(Base):

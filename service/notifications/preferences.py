@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from service.accounts.identity import Identity
@@ -15,7 +15,7 @@ from service.audit.actions import record
 from service.clock import utcnow
 from service.database import db, transaction
 from service.errors import CarillonError, NotFound, ValidationFailed
-from service.ids import new_id
+from service.ids import derived_id
 from service.notifications.models import ChannelMessage, NotificationDefault, NotificationPreference
 from service.settings import current_settings
 
@@ -32,6 +32,15 @@ DEFAULT_PREFERENCES = (
     ("system", IN_APP, True),
     ("system", EMAIL, False),
 )
+# What else the platform tells of its own accord, unless it is told not to.
+WEBHOOKS, APPROVALS, ALERTS = "webhooks", "approvals", "alerts"
+# What it tells at all, by both of its channels.
+KNOWN = (
+    *((type_, channel) for type_, channel, _ in DEFAULT_PREFERENCES),
+    *((type_, channel) for type_ in (WEBHOOKS, APPROVALS, ALERTS) for channel in (IN_APP, EMAIL)),
+)
+# Types that a user may have preferences for; those that the platform tells he may in any case.
+MAXIMUM_TYPES = 100
 
 
 class PreferenceNotFound(NotFound):
@@ -121,8 +130,8 @@ def write_default_preferences(user: User) -> None:
         )
 
 
-def preference_json(preference: NotificationPreference) -> dict[str, Any]:
-    """A preference."""
+def preference_json(preference: NotificationPreference, *, is_inherited: bool = False) -> dict[str, Any]:
+    """A preference; `is_inherited`: what holds where the user has none."""
     return {
         "id": str(preference.id),
         "notificationType": preference.notification_type,
@@ -130,25 +139,59 @@ def preference_json(preference: NotificationPreference) -> dict[str, Any]:
         "enabled": preference.enabled,
         "digest": preference.digest,
         "isCritical": is_critical_type(preference.notification_type),
+        "isInherited": is_inherited,
     }
 
 
-def preferences_of(user_id: UUID) -> list[dict[str, Any]]:
-    """All preferences of a user, in a stable order."""
-    query = select(NotificationPreference).where(NotificationPreference.user_id == user_id)
-    order = (NotificationPreference.notification_type, NotificationPreference.channel)
-    return [preference_json(each) for each in db.session.scalars(query.order_by(*order))]
+def preferences_of(identity: Identity) -> list[dict[str, Any]]:
+    """The preferences of a user, and what holds for what the platform tells and he has none for; in a stable order."""
+    with transaction():
+        chosen = [preference_json(each) for each in _chosen(identity.user_id)]
+        inherited = [preference_json(each, is_inherited=True) for each in _inherited(identity)]
+    return sorted([*chosen, *inherited], key=lambda each: (each["notificationType"], each["channel"]))
+
+
+def _chosen(user_id: UUID) -> Sequence[NotificationPreference]:
+    return db.session.scalars(select(NotificationPreference).where(NotificationPreference.user_id == user_id)).all()
+
+
+def _inherited(identity: Identity) -> list[NotificationPreference]:
+    """Rows that are not there: as they would be if the user chose what holds without them, with ids to change them by.
+
+    Of what the platform tells and what his tenant has a default for.
+    """
+    chosen = {(each.notification_type, each.channel) for each in _chosen(identity.user_id)}
+    defaults = select(NotificationDefault).where(NotificationDefault.organization_id == identity.organization_id)
+    given = {(each.notification_type, each.channel): each.enabled for each in db.session.scalars(defaults)}
+    return [
+        NotificationPreference(
+            id=_id_of(identity.user_id, type_, channel),
+            user_id=identity.user_id,
+            notification_type=type_,
+            channel=channel,
+            enabled=is_critical_type(type_) or given.get((type_, channel), (type_, channel) != ("system", EMAIL)),
+            digest="none",
+        )
+        for type_, channel in {*KNOWN, *given} - chosen
+    ]
+
+
+def _id_of(user_id: UUID, notification_type: str, channel: str) -> UUID:
+    """The same before there is a row, so that a client may keep it."""
+    return derived_id(user_id, f"{notification_type} {channel}")
 
 
 def change_preference(preference_id: UUID, identity: Identity, changes: Mapping[str, Any]) -> NotificationPreference:
-    """Set `enabled` or `digest` of a preference.
+    """Set `enabled` or `digest` of a preference, or of what holds where there is none.
 
     Raises PreferenceNotFound (other people's are not found either), CriticalType, or ValidationFailed for a digest of
     the inbox.
     """
     with transaction() as session:
         preference = session.get(NotificationPreference, preference_id, with_for_update=True)
-        if preference is None or preference.user_id != identity.user_id:
+        if preference is None:
+            return _choose(preference_id, identity, changes)
+        if preference.user_id != identity.user_id:
             raise PreferenceNotFound
         _check(preference.notification_type, preference.channel, changes)
         for name, value in changes.items():
@@ -158,32 +201,69 @@ def change_preference(preference_id: UUID, identity: Identity, changes: Mapping[
     return preference
 
 
+def _choose(preference_id: UUID, identity: Identity, changes: Mapping[str, Any]) -> NotificationPreference:
+    before = next((each for each in _inherited(identity) if each.id == preference_id), None)
+    if before is None:
+        raise PreferenceNotFound
+    return _put(identity.user_id, before.notification_type, before.channel, {"enabled": before.enabled, **changes})
+
+
 def put_preference(
     user_id: UUID, notification_type: str, channel: str, changes: Mapping[str, Any]
 ) -> NotificationPreference:
     """Set `enabled`, and `digest` where it is given, for a type that may have no preference yet.
 
-    Raises CriticalType, or ValidationFailed for a digest of the inbox.
+    Raises CriticalType, or ValidationFailed for a digest of the inbox, or for one type too many.
     """
+    with transaction():
+        _check_room(user_id, notification_type)
+        return _put(user_id, notification_type, channel, changes)
+
+
+def _check_room(user_id: UUID, notification_type: str) -> None:
+    """Whether a user may have a preference for a type; his row is locked where that is to be counted."""
+    type_ = NotificationPreference.notification_type
+    mine = NotificationPreference.user_id == user_id
+    with transaction() as session:
+        if notification_type in {known for known, _ in KNOWN}:
+            return
+        if session.scalar(select(NotificationPreference.id).where(mine, type_ == notification_type).limit(1)):
+            return
+        _lock(user_id)
+        if (session.scalar(select(func.count(type_.distinct())).where(mine)) or 0) >= MAXIMUM_TYPES:
+            raise ValidationFailed(errors={"notificationType": [f"There are {MAXIMUM_TYPES} types already."]})
+
+
+def _lock(user_id: UUID) -> None:
+    """Let nobody else write a preference of a user until the present transaction has ended."""
+    db.session.execute(select(User.id).where(User.id == user_id).with_for_update(key_share=True))
+
+
+def _put(user_id: UUID, notification_type: str, channel: str, changes: Mapping[str, Any]) -> NotificationPreference:
     _check(notification_type, channel, changes)
     values = {"user_id": user_id, "notification_type": notification_type, "channel": channel, **changes}
     statement = (
         insert(NotificationPreference)
-        .values(id=new_id(), updated_at=utcnow(), **values)
+        .values(id=_id_of(user_id, notification_type, channel), updated_at=utcnow(), **values)
         .on_conflict_do_update(
             index_elements=["user_id", "notification_type", "channel"], set_={**changes, "updated_at": utcnow()}
         )
         .returning(NotificationPreference)
     )
     with transaction() as session:
+        # Two who write the same row at once would meet at its id, which is not what the statement looks for.
+        _lock(user_id)
         preference = session.scalars(statement, execution_options={"populate_existing": True}).one()
         _forget_held(preference)
     return preference
 
 
 def set_preference_of(user_id: UUID, notification_type: str, channel: str, enabled: bool) -> None:
-    """Switch a type of a user on or off for a channel, as a link in a mail does; raises CriticalType."""
-    put_preference(user_id, notification_type, channel, {"enabled": enabled})
+    """Switch a type of a user on or off for a channel, as a link in a mail does; raises CriticalType.
+
+    However many types he has preferences for: what comes by mail can be muted.
+    """
+    _put(user_id, notification_type, channel, {"enabled": enabled})
 
 
 def _check(notification_type: str, channel: str, changes: Mapping[str, Any]) -> None:

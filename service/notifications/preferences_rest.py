@@ -40,15 +40,22 @@ blueprint = Blueprint(
 @blueprint.route("/notifications/preferences", methods=["GET"])
 @blueprint.response(200, PreferenceListSchema)
 def list_preferences() -> Response:
-    """List which types of notification come by which channel."""
-    return json_answer({"data": preferences_of(current_identity().user_id)})
+    """List which types of notification come by which channel.
+
+    Also what holds where you have not chosen (`isInherited`): for what the platform tells, and for what your
+    organization has a default for.
+    """
+    return json_answer({"data": preferences_of(current_identity())})
 
 
 @blueprint.route("/notifications/preferences", methods=["PUT"])
 @blueprint.arguments(NewPreferenceSchema)
 @blueprint.response(200, PreferenceSchema)
 def put(body: dict[str, Any]) -> Response:
-    """Set a preference, also for a type that has none yet; 422 `critical_type` for what cannot be muted."""
+    """Set a preference, also for a type that has none yet; 422 `critical_type` for what cannot be muted.
+
+    There may be preferences for 100 types.
+    """
     type_, channel = body.pop("notificationType"), body.pop("channel")
     preference = put_preference(current_identity().user_id, type_, channel, body)
     return json_answer(preference_json(preference))
@@ -58,7 +65,10 @@ def put(body: dict[str, Any]) -> Response:
 @blueprint.arguments(PreferenceChangeSchema)
 @blueprint.response(200, PreferenceSchema)
 def change(body: dict[str, Any], preference_id: UUID) -> Response:
-    """Switch a preference on or off, or gather its messages; 422 `critical_type` for what cannot be muted."""
+    """Switch a preference on or off, or gather its messages; 422 `critical_type` for what cannot be muted.
+
+    What was inherited is your own choice from then on, under the same id.
+    """
     return json_answer(preference_json(change_preference(preference_id, current_identity(), body)))
 
 

@@ -19,7 +19,9 @@ def _type() -> Text:
     return Text(
         required=True,
         validate=validate.Regexp(TYPE_NAME.pattern + r"\Z", error="Must be a word such as job_status."),
-        metadata={"description": "`job_status`, `system`, or the category of what is sent"},
+        metadata={
+            "description": "`job_status`, `webhooks`, `approvals`, `alerts`, `system`, or the category of what is sent"
+        },
     )
 
 
@@ -44,10 +46,13 @@ class PreferenceSchema(ma.Schema):
     enabled = ma.fields.Boolean(required=True)
     digest = _digest(required=True)
     isCritical = ma.fields.Boolean(required=True, metadata={"description": "Goes out at any hour and cannot be muted"})
+    isInherited = ma.fields.Boolean(
+        required=True, metadata={"description": "Not your own choice: follows your organization's default"}
+    )
 
 
 class PreferenceListSchema(ma.Schema):
-    """All preferences of a user."""
+    """All preferences of a user, and what holds where there are none."""
 
     data = ma.fields.List(ma.fields.Nested(PreferenceSchema), required=True)
 

@@ -23,7 +23,7 @@ from service.pagination import LongList, Page
 
 SENDING = "sending"
 COUNTED = ("pending", "sent", "failed", "held", "suppressed", "delivered")
-# What stands for what in these counts: a digest has taken along what was digested.
+# What stands for what in these counts: what was digested long ago went with a digest that is not kept any more.
 _COUNTED_AS: Mapping[str, str] = {"sending": "pending", "digested": "sent"}
 
 
@@ -88,9 +88,14 @@ def report(send: NotificationSend) -> dict[str, Any]:
     }
 
 
+# What went into a digest is where that is; looked up by its id, one by one, for few were gathered.
 _MESSAGES = """
-SELECT channel, status, count(*) AS count FROM channel_messages WHERE send_id = %(send_id)s::uuid
-GROUP BY channel, status
+SELECT message.channel, count(*) AS count,
+    CASE WHEN message.digest_id IS NULL THEN message.status ELSE coalesce(
+        (SELECT digest.status FROM channel_messages AS digest WHERE digest.id = message.digest_id), message.status)
+    END AS status
+FROM channel_messages AS message WHERE message.send_id = %(send_id)s::uuid
+GROUP BY 1, 3
 """
 _INBOXES = "SELECT count(*) AS count FROM notifications WHERE send_id = %(send_id)s::uuid"
 

@@ -1,6 +1,7 @@
 """A send on its way: batches for the inbox, rows of the outbox for the other channels. Each recipient once.
 
-Every id is made of the send and the recipient, so that a job which runs again writes nothing anew.
+Every id is made of the send and the recipient, so that a job which runs again writes nothing anew. How far the inboxes
+of a part have come is noted with each batch: whoever has deleted his notification is not told again.
 """
 
 from __future__ import annotations
@@ -127,13 +128,32 @@ def _known(job_ids: Mapping[UUID, object]) -> set[UUID]:
     }
 
 
-# The moment it is for, and so what its notifications are sorted by, is not always that of its row. It is locked, so
-# that an approval that is being settled meanwhile reaches the recipients of this batch too, and that whoever cancels
-# finds all that was planned.
-_SEND = """
-send AS (SELECT id, type, category, data, actions, expires_at, resolution,
-        greatest(send_at, created_at) AS at, event_id(greatest(send_at, created_at), id, 0) AS event_id
-    FROM notification_sends WHERE id = %(send_id)s::uuid AND cancelled_at IS NULL FOR SHARE)
+def _send(condition: str = "true") -> str:
+    # The moment it is for, and so what its notifications are sorted by, is not always that of its row. It is locked, so
+    # that an approval that is being settled meanwhile reaches the recipients of this batch too, and that whoever
+    # cancels finds all that was planned.
+    return f"""
+    send AS (SELECT id, type, category, data, actions, expires_at, resolution,
+            greatest(send_at, created_at) AS at, event_id(greatest(send_at, created_at), id, 0) AS event_id
+        FROM notification_sends WHERE id = %(send_id)s::uuid AND cancelled_at IS NULL AND {condition} FOR SHARE)
+    """
+
+
+# Of two attempts that write the same batch, one whose worker was taken for dead perhaps, the second waits here, then
+# finds that the part has come further, and writes nothing.
+_PLACE = """
+place AS (SELECT FROM inbox_places
+    WHERE send_id = %(send_id)s::uuid AND after = %(part)s::uuid AND reached = %(after)s::uuid FOR UPDATE)
+"""
+
+_REACHED = """
+UPDATE inbox_places SET reached = batch.last, recipients = inbox_places.recipients + batch.recipients,
+    delivered = inbox_places.delivered + batch.delivered
+FROM (SELECT (array_agg(user_id ORDER BY user_id DESC))[1] AS last, count(*) AS recipients,
+        count(*) FILTER (WHERE status = 'pending') AS delivered
+    FROM decided CROSS JOIN send) AS batch
+WHERE send_id = %(send_id)s::uuid AND after = %(part)s::uuid AND batch.recipients > 0
+RETURNING reached::text AS reached, inbox_places.recipients, inbox_places.delivered
 """
 
 
@@ -187,39 +207,72 @@ _TOLD = ("inbox", "inbox_counts", "webhook_of_notification", "untold")
 
 
 def _inbox_statement(page: str) -> str:
-    tables = ", ".join([_SEND, page, *(f"{name} AS ({sql})" for name, sql in _TO_INBOXES.items())])
+    # Locked first: nothing is written from a place that others have left meanwhile.
+    begins = f"{_PLACE}, {_send('EXISTS (SELECT FROM place)')}"
+    tables = ", ".join([begins, page, *(f"{name} AS ({sql})" for name, sql in _TO_INBOXES.items())])
     results = ", ".join(f"(SELECT coalesce(json_agg({name}), '[]') FROM {name})::text AS {name}" for name in _TOLD)
     return f"""
-    WITH {tables} SELECT {results}, (SELECT count(*) FROM recipient CROSS JOIN send) AS recipients,
-        (SELECT count(*) FROM decided CROSS JOIN send WHERE decided.status = 'pending') AS delivered,
-        (SELECT id::text FROM recipient ORDER BY id DESC LIMIT 1) AS last
+    WITH {tables}, reached AS ({_REACHED})
+    SELECT {results}, (SELECT count(*) FROM recipient CROSS JOIN send) AS recipients,
+        EXISTS (SELECT FROM place) AS is_here, reached.reached, reached.recipients AS all_recipients,
+        reached.delivered AS all_delivered
+    FROM (SELECT) AS one LEFT JOIN reached ON true
     """
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """Recipients that were dealt with, and how many of them have it in their inbox."""
+class Place:
+    """How far the inboxes of a part have come: the last user, how many recipients, how many of them have it."""
 
+    reached: UUID
     recipients: int
     delivered: int
 
 
-def fill_inboxes(part: Part) -> Iterator[Batch]:
-    """Write what was sent into the inboxes of a part, batch by batch, and tell those who are there."""
+_BEGIN = """
+INSERT INTO inbox_places (send_id, after, reached, recipients, delivered)
+VALUES (%(send_id)s, %(part)s, %(part)s, 0, 0) ON CONFLICT DO NOTHING
+"""
+_HERE = """
+SELECT reached::text AS reached, recipients, delivered FROM inbox_places
+WHERE send_id = %(send_id)s::uuid AND after = %(part)s::uuid
+"""
+
+
+def _place_of(part: Part) -> Place:
+    asked = {"send_id": str(part.send.id), "part": str(part.after)}
+    with transaction():
+        fetch_all(_BEGIN, asked)
+        row = fetch_one(_HERE, asked)
+    assert row is not None
+    return Place(UUID(row["reached"]), row["recipients"], row["delivered"])
+
+
+def fill_inboxes(part: Part) -> Iterator[Place]:
+    """Write what was sent into the inboxes of a part, batch by batch, and tell those who are there.
+
+    It goes on from where an earlier attempt has come, whose recipients count too, and says so after each batch.
+    """
     words = words_of_send(part.send, IN_APP)
     statement = _inbox_statement(_page(part.audience))
-    asked = {**part.parameters, "title": words.subject, "message": words.text, "limit": BATCH}
+    asked = {**part.parameters, "title": words.subject, "message": words.text, "limit": BATCH, "part": str(part.after)}
+    place = _place_of(part)
+    if place.recipients:
+        yield place
     while True:
         with transaction():
-            row = fetch_one(statement, asked)
+            row = fetch_one(statement, {**asked, "after": str(place.reached)})
             assert row is not None
             planned = {name: json.loads(row[name]) for name in _TOLD}
             after_commit(lambda planned=planned: _tell(planned))  # type: ignore[misc]  # bound for each batch
+        if not row["is_here"]:
+            place = _place_of(part)
+            continue
         if row["recipients"]:
-            yield Batch(row["recipients"], row["delivered"])
+            place = Place(UUID(row["reached"]), row["all_recipients"], row["all_delivered"])
+            yield place
         if row["recipients"] < BATCH:
             return
-        asked["after"] = row["last"]
 
 
 def _tell(planned: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
@@ -245,7 +298,7 @@ ORDER BY user_id
 
 def plan_messages(part: Part) -> list[UUID]:
     """Write the messages of a part, of one slice at most, for another channel; the ids of those to be sent now."""
-    statement = f"WITH {_SEND}, {_page(part.audience)} {_MESSAGES.format(decided=_PLANNED)}"
+    statement = f"WITH {_send()}, {_page(part.audience)} {_MESSAGES.format(decided=_PLANNED)}"
     asked = {**part.parameters, "limit": SLICE[part.channel], "is_on": providers.is_on(part.channel)}
     with transaction():
         fetch_all(statement, asked)

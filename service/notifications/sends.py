@@ -26,6 +26,7 @@ from service.jobs import idempotency
 from service.jobs.actions import cancel_jobs
 from service.jobs.submission import Submission, submit_jobs
 from service.notification_templates.errors import TemplateNotFound
+from service.notification_templates.models import NotificationTemplate
 from service.notification_templates.rendering import check_variables
 from service.notifications.audience import MAXIMUM_USER_IDS, Audience, check_audience, count_recipients
 from service.notifications.buttons import ACTION, buttons_of
@@ -53,7 +54,7 @@ class SendNotCancellable(Conflict):
 class NewSend:
     """Something that somebody wants told; `actions` are buttons `{key, label, kind, url?}`.
 
-    Title and message may be left to a template, which is known by its name.
+    Title and message may be left to a template, which is known by its name or by the id of any version of it.
     """
 
     type: str
@@ -67,6 +68,7 @@ class NewSend:
     send_at: datetime | None = None
     expires_at: datetime | None = None
     template: str | None = None
+    template_id: UUID | None = None
     locale: str | None = None
     variables: Mapping[str, Any] | None = None
     is_critical: bool = False
@@ -140,6 +142,7 @@ def send(new: NewSend, sender: Sender, *, send_id: UUID | None = None) -> Sent:
 
 def check_send(new: NewSend, sender: Sender) -> None:
     """Raise what `send` would raise; nothing is written."""
+    sender.check(new)
     _checked(new, sender, "")
 
 
@@ -150,19 +153,25 @@ def send_all(
 
     Errors of one of several name its place: `notifications.3.userIds.0`.
     """
-    checked = [_checked(new, sender, _place(number, news)) for number, new in enumerate(news)]
-    sends = [_row(new, sender, send_id) for new, send_id in zip(checked, ids or [new_id() for _ in news], strict=True)]
-    submissions = [each for send, new in zip(sends, checked, strict=True) for each in _submissions(send, new)]
+    for new in news:
+        sender.check(new)
     with transaction() as session:
         owner = owner_of(sender)
         if idempotency_key is not None:
-            job_ids = [str(each.id) for each in submissions]
-            first = idempotency.claim(owner, idempotency_key, _digest(news), job_ids, utcnow())
+            # Before anything that depends on the present: what was accepted once may not be acceptable any more.
+            first = idempotency.claim(owner, idempotency_key, _digest(news), (), utcnow())
             if first is not None:
                 return _replayed(first)
+        checked = [_checked(new, sender, _place(number, news)) for number, new in enumerate(news)]
+        sends = [
+            _row(new, sender, send_id) for new, send_id in zip(checked, ids or [new_id() for _ in news], strict=True)
+        ]
+        submissions = [each for send, new in zip(sends, checked, strict=True) for each in _submissions(send, new)]
         session.add_all(sends)
         session.flush()
         submit_jobs(submissions, organization_id=sender.organization_id, user_id=owner)
+        if idempotency_key is not None:
+            idempotency.settle(owner, idempotency_key, [each.id for each in submissions])
         return [Sent(send.id, _jobs_of(send.id, submissions)) for send in sends]
 
 
@@ -171,9 +180,9 @@ def _place(number: int, news: Sequence[NewSend]) -> str:
 
 
 def _checked(new: NewSend, sender: Sender, place: str) -> NewSend:
-    """What is to be written, with the buttons and words it will have."""
-    sender.check(new)
+    """What is to be written, with the template, buttons and words it will have."""
     try:
+        new = _with_template(new, sender.organization_id)
         _check_times(new)
         if len(new.audience.user_ids) > MAXIMUM_USER_IDS:
             raise ValidationFailed(errors={"userIds": [f"Longer than maximum length {MAXIMUM_USER_IDS}."]})
@@ -192,6 +201,17 @@ def _checked(new: NewSend, sender: Sender, place: str) -> NewSend:
     # What has passed is no appointment.
     send_at = None if new.send_at is not None and new.send_at <= utcnow() else new.send_at
     return replace(new, title=title, message=message, actions=buttons, send_at=send_at)
+
+
+def _with_template(new: NewSend, organization_id: UUID) -> NewSend:
+    """With the name of the template whose id was given, and its locale where no other is asked for."""
+    if new.template_id is None:
+        return new
+    with transaction() as session:
+        found = session.get(NotificationTemplate, new.template_id)
+    if found is None or found.organization_id != organization_id or found.deleted_at is not None:
+        raise ValidationFailed(errors={"templateId": ["There is no such notification template."]})
+    return replace(new, template=found.name, locale=new.locale or found.locale)
 
 
 def _check_times(new: NewSend) -> None:

@@ -40,9 +40,7 @@ def _sender() -> Sender:
 
 
 def _send(bodies: Sequence[Mapping[str, Any]], idempotency_key: str | None) -> list[Sent]:
-    sender = _sender()
-    news = [new_send(body, sender.organization_id) for body in bodies]
-    return send_all(news, sender, idempotency_key=idempotency_key)
+    return send_all([new_send(body) for body in bodies], _sender(), idempotency_key=idempotency_key)
 
 
 def _accepted_json(sent: Sent) -> dict[str, Any]:

@@ -214,9 +214,18 @@ class TraceEntrySchema(ma.Schema):
     userId = ma.fields.UUID(required=True)
     channel = ma.fields.String(required=True, validate=validate.OneOf(CHANNELS))
     status = ma.fields.String(
-        required=True, metadata={"description": "delivered, pending, sent, failed, held, digested, suppressed, skipped"}
+        required=True,
+        metadata={
+            "description": "delivered, pending, sending, sent, failed, held, suppressed, skipped; digested: into a "
+            "digest that is not kept any more"
+        },
     )
     reason = ma.fields.String(required=True, allow_none=True, metadata={"description": "Why it is held or did not go"})
+    digestId = ma.fields.UUID(
+        required=True,
+        allow_none=True,
+        metadata={"description": "The digest that it went into; what became of it is what became of that"},
+    )
     attempts = ma.fields.Integer(required=True)
     provider = ma.fields.String(required=True, allow_none=True)
     providerId = ma.fields.String(required=True, allow_none=True)

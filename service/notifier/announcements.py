@@ -1,4 +1,4 @@
-"""What the platform itself has to tell a user: by every channel the user wants, and by e-mail in any case."""
+"""What the platform itself has to tell a user: in the inbox, by webhooks and by e-mail, as far as he wants it."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ from service.database import after_commit, fetch_all, transaction
 from service.events import SendResolved, WebhookDisabled, WebhookEvent
 from service.ids import new_id
 from service.notification_templates.builtin import NOTICE
-from service.notifications.channel_messages import EMAIL, queue_message
+from service.notifications import providers
+from service.notifications.channel_messages import SEND_TASK
 from service.notifications.counts import lock_inboxes
-from service.notifier.channels.base import follow_ups, plans
+from service.notifications.preferences import APPROVALS, EMAIL, WEBHOOKS, decision
+from service.notifier.channels.base import IS_CRITICAL, follow_ups, parameters, plans
 from service.realtime import untold
 from service.realtime.log import append
 from service.webhooks.outbox import DISABLES_AT
 
-# The type of preference that such news fall under (S1, default preferences).
-SYSTEM = "system"
+CATEGORY = "system"
 
 
 @dataclass(frozen=True)
 class Announcement:
-    """News for one user; `type` is the notification's."""
+    """News for one user; `preference` is the type that he is asked by, `type` the notification's."""
 
     organization_id: UUID
     user_id: UUID
+    preference: str
     type: str
     title: str
     message: str
@@ -40,43 +42,64 @@ def announce(announcement: Announcement) -> None:
     """Plan the news in the present transaction, and push them once they stand."""
     with transaction():
         planned = _plan(announcement)
-        mail = {"subject": announcement.title, "text": announcement.message}
-        queue_message(announcement.user_id, EMAIL, NOTICE, mail)
 
         def push() -> None:
             follow_up = follow_ups(planned)
-            append(follow_up.entries, follow_up.wakes, untold.by_user(planned["untold"]))
+            mails = [SEND_TASK for mail in planned["mail"] if mail["status"] == "pending"]
+            append(follow_up.entries, [*follow_up.wakes, *mails], untold.by_user(planned["untold"]))
 
         after_commit(push)
 
 
-# The event that all channels plan for, and in place of a job whom it is about.
+# The event that all channels plan for.
 _EVENT = f"""
 event AS (
     SELECT %(id)s::uuid AS id, %(now)s::timestamptz AS at, %(organization_id)s::uuid AS organization_id,
-        %(user_id)s::uuid AS user_id, NULL::uuid AS job_id, NULL::text AS job_name, '{SYSTEM}' AS preference,
-        %(type)s AS notification, true AS tells_inbox, '{SYSTEM}' AS category, %(title)s AS title,
+        %(user_id)s::uuid AS user_id, NULL::uuid AS job_id, NULL::text AS job_name, %(preference)s::text AS preference,
+        %(type)s AS notification, true AS tells_inbox, '{CATEGORY}' AS category, %(title)s AS title,
         %(message)s AS message, %(data)s::jsonb AS data, NULL::jsonb AS actions, NULL::text AS webhook,
-        NULL::jsonb AS webhook_data),
-job AS (SELECT user_id FROM event)
+        NULL::jsonb AS webhook_data)
+"""
+
+# Not gathered as those of jobs are: such news are few, and wait for nothing but quiet hours and digests.
+_MAIL = f"""
+INSERT INTO channel_messages (id, organization_id, user_id, channel, source_id, notification_type, template, data,
+    status, reason, digest, attempts, created_at, next_attempt_at)
+SELECT derived_id(event.id, event.user_id || ':email'), event.organization_id, event.user_id, '{EMAIL}', event.id,
+    event.preference, '{NOTICE}', jsonb_build_object('subject', event.title, 'text', event.message),
+    CASE WHEN %(email_enabled)s THEN decision.status ELSE 'suppressed' END,
+    CASE WHEN %(email_enabled)s THEN decision.reason ELSE 'channel_off' END,
+    decision.digest, 0, event.at,
+    CASE WHEN %(email_enabled)s THEN decision.next_attempt_at END
+FROM event JOIN users AS recipient ON recipient.id = event.user_id
+    CROSS JOIN LATERAL ({decision(f"'{EMAIL}'", "event.preference", IS_CRITICAL, at="event.at")}) AS decision
+RETURNING status
+"""
+
+# Who has muted them in the inbox is told nothing.
+_UNTOLD = """
+INSERT INTO untold_events (user_id, created_at) SELECT user_id, created_at FROM inbox RETURNING id, user_id
 """
 
 
 def _plan(announcement: Announcement) -> dict[str, list[dict[str, Any]]]:
-    statements = {**plans(), "untold": untold.PLAN}
+    statements = {**plans(), "mail": _MAIL, "untold": _UNTOLD}
     parts = ", ".join(f"{name} AS ({sql})" for name, sql in statements.items())
     results = ", ".join(f"(SELECT coalesce(json_agg({name}), '[]') FROM {name})::text AS {name}" for name in statements)
     rows = fetch_all(
         f"WITH {_EVENT}, {parts} SELECT {results}",
         {
+            **parameters(),
             "id": str(new_id()),
             "now": utcnow(),
             "organization_id": str(announcement.organization_id),
             "user_id": str(announcement.user_id),
+            "preference": announcement.preference,
             "type": announcement.type,
             "title": announcement.title,
             "message": announcement.message,
             "data": json.dumps(announcement.data),
+            "email_enabled": providers.is_on(EMAIL),
         },
     )
     return {name: json.loads(rows[0][name]) for name in statements}
@@ -106,7 +129,11 @@ def on_sends_resolved(events: Sequence[SendResolved]) -> None:
             "resolution": send["resolution"],
             "resolvedBy": str(send["resolved_by"]),
         }
-        announce(Announcement(send["organization_id"], send["sender_id"], "approval_resolved", news, f"{news}.", data))
+        announce(
+            Announcement(
+                send["organization_id"], send["sender_id"], APPROVALS, "approval_resolved", news, f"{news}.", data
+            )
+        )
 
 
 def _of_webhook(event: WebhookEvent) -> Announcement:
@@ -126,4 +153,4 @@ def _of_webhook(event: WebhookEvent) -> Announcement:
             "endpoint is switched on again."
         )
     data = {"webhookId": str(webhook["id"]), "url": url, "failures": webhook["failures"]}
-    return Announcement(webhook["organization_id"], webhook["user_id"], type_, title, message, data)
+    return Announcement(webhook["organization_id"], webhook["user_id"], WEBHOOKS, type_, title, message, data)

@@ -1,10 +1,14 @@
-"""Alerts to operators: jobs of one type that fail with one error are told of once, however many fail."""
+"""Alerts: jobs of one type that fail with one error are told of once, however many fail.
+
+Operators and administrators hear of those of their tenant, and everybody else of his own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -16,6 +20,7 @@ from service.accounts.roles import ADMIN, OPERATOR
 from service.clock import isoformat, utcnow
 from service.database import fetch_all, fetch_one, transaction
 from service.notifications.counts import lock_inboxes
+from service.notifications.preferences import ALERTS
 from service.notifier.announcements import Announcement, announce
 from service.settings import current_settings
 
@@ -29,55 +34,106 @@ MESSAGE_LENGTH = 300
 
 @dataclass(frozen=True, slots=True)
 class Failing:
-    """Jobs of one tenant and type that failed with one code; `message` is the last one's.
+    """Jobs of one tenant, or of its user `owner_id`, of one type that failed with one code.
 
-    `alerted_at` is when operators were last told, if that was not so long ago; `failures` counts from then.
+    `message` is the last one's. `alerted_at` is when it was last told, if that was not so long ago; `failures` counts
+    from then.
     """
 
     organization_id: UUID
+    owner_id: UUID | None
     job_type: str
     error_code: str
     failures: int
     message: str
     alerted_at: datetime | None
 
+    @property
+    def key(self) -> Mapping[str, Any]:
+        """What the statements about it ask for."""
+        return {
+            "organization_id": str(self.organization_id),
+            "owner_id": None if self.owner_id is None else str(self.owner_id),
+            "job_type": self.job_type,
+            "error_code": self.error_code,
+        }
+
 
 _CODE = "coalesce(job.error ->> 'code', 'unknown')"
 
+# Who hears of his tenant's is not told of his own beside. What `notify` keeps quiet is told to operators only. The last
+# message is looked up for what is told, and not gathered from all that failed.
 FAILING = f"""
-WITH failing AS (
-    SELECT job.organization_id, job.type AS job_type, {_CODE} AS error_code, count(*) AS failures,
-        (array_agg(job.error ->> 'message' ORDER BY job.completed_at DESC))[1] AS message
+WITH owned AS MATERIALIZED (
+    SELECT job.organization_id, job.user_id, job.notify, job.type AS job_type, {_CODE} AS error_code,
+        count(*) AS failures
     FROM jobs AS job
     WHERE job.status = 'failed' AND job.completed_at > %(since)s
-    GROUP BY job.organization_id, job.type, {_CODE} HAVING count(*) >= %(threshold)s)
-SELECT failing.organization_id::text, job_type, error_code, failing.failures, failing.message,
-    CASE WHEN alert.alerted_at > %(forgotten)s THEN alert.alerted_at END AS alerted_at
-FROM failing LEFT JOIN failure_alerts AS alert USING (organization_id, job_type, error_code)
-WHERE alert.alerted_at IS NULL OR alert.alerted_at <= %(repeat)s
-ORDER BY failing.organization_id, job_type, error_code
+    GROUP BY job.organization_id, job.user_id, job.notify, job.type, {_CODE}),
+failing AS (
+    SELECT organization_id, NULL::uuid AS owner_id, job_type, error_code, sum(failures) AS failures
+    FROM owned GROUP BY organization_id, job_type, error_code HAVING sum(failures) >= %(threshold)s
+    UNION ALL
+    SELECT owned.organization_id, owned.user_id, job_type, error_code, failures
+    FROM owned JOIN users AS owner ON owner.id = owned.user_id
+    WHERE notify AND failures >= %(threshold)s AND owner.is_active
+        AND NOT owner.roles && ARRAY['{ADMIN}', '{OPERATOR}']),
+told AS (
+    SELECT failing.*, coalesce(of_tenant.alerted_at, of_owner.alerted_at) AS alerted_at
+    FROM failing
+        LEFT JOIN failure_alerts AS of_tenant ON failing.owner_id IS NULL
+            AND of_tenant.organization_id = failing.organization_id AND of_tenant.job_type = failing.job_type
+            AND of_tenant.error_code = failing.error_code
+        LEFT JOIN owner_alerts AS of_owner ON of_owner.user_id = failing.owner_id
+            AND of_owner.job_type = failing.job_type AND of_owner.error_code = failing.error_code)
+SELECT organization_id::text, owner_id::text, job_type, error_code, failures::int,
+    (SELECT job.error ->> 'message' FROM jobs AS job
+        WHERE job.status = 'failed' AND job.completed_at > %(since)s AND job.organization_id = told.organization_id
+            AND job.type = told.job_type AND {_CODE} = told.error_code
+            AND (told.owner_id IS NULL OR job.user_id = told.owner_id AND job.notify)
+        ORDER BY job.completed_at DESC LIMIT 1) AS message,
+    CASE WHEN alerted_at > %(forgotten)s THEN alerted_at END AS alerted_at
+FROM told WHERE alerted_at IS NULL OR alerted_at <= %(repeat)s
+ORDER BY told.organization_id, told.owner_id, job_type, error_code
 """
 
-SINCE = f"""
+_SINCE = f"""
 SELECT count(*) AS failures FROM jobs AS job
 WHERE job.status = 'failed' AND job.completed_at > %(since)s AND job.organization_id = %(organization_id)s
     AND job.type = %(job_type)s AND {_CODE} = %(error_code)s
 """
+SINCE, SINCE_OF_OWNER = _SINCE, f"{_SINCE} AND job.user_id = %(owner_id)s AND job.notify"
 
 # Of two who noticed the same at once, one row comes back to one.
-CLAIM = """
-INSERT INTO failure_alerts AS alert (organization_id, job_type, error_code, alerted_at, failures)
-VALUES (%(organization_id)s, %(job_type)s, %(error_code)s, %(now)s, %(failures)s)
-ON CONFLICT (organization_id, job_type, error_code) DO UPDATE
+_CLAIM = """
+INSERT INTO {table} AS alert ({whose}, job_type, error_code, alerted_at, failures)
+VALUES ({value}, %(job_type)s, %(error_code)s, %(now)s, %(failures)s)
+ON CONFLICT ({whose}, job_type, error_code) DO UPDATE
 SET alerted_at = excluded.alerted_at, failures = excluded.failures WHERE alert.alerted_at <= %(repeat)s
 RETURNING job_type
 """
+CLAIM = _CLAIM.format(table="failure_alerts", whose="organization_id", value="%(organization_id)s")
+CLAIM_OF_OWNER = _CLAIM.format(table="owner_alerts", whose="user_id", value="%(owner_id)s")
 
 
-def alert_operators() -> int:
-    """Tell operators and administrators what keeps failing in their tenants; how many alerts that were."""
+def alert_to_failures() -> int:
+    """Tell operators what keeps failing in their tenants, and users what of theirs does; how many alerts that were."""
     now = utcnow()
     return sum(_alert(each, now) for each in _failing(now))
+
+
+FORGET = """
+WITH of_operators AS (DELETE FROM failure_alerts WHERE alerted_at <= %(forgotten)s AND alerted_at <= %(repeat)s)
+DELETE FROM owner_alerts WHERE alerted_at <= %(forgotten)s AND alerted_at <= %(repeat)s
+"""
+
+
+def forget_old_alerts() -> None:
+    """Forget the alerts that are so long ago that the next one takes no notice of them."""
+    now = utcnow()
+    repeat = now - timedelta(seconds=current_settings().alert_repeat_seconds)
+    with transaction():
+        fetch_all(FORGET, {"forgotten": now - FORGOTTEN_AFTER, "repeat": repeat})
 
 
 def _failing(now: datetime) -> list[Failing]:
@@ -96,6 +152,7 @@ def _failing(now: datetime) -> list[Failing]:
     return [
         Failing(
             UUID(row["organization_id"]),
+            None if row["owner_id"] is None else UUID(row["owner_id"]),
             row["job_type"],
             row["error_code"],
             row["failures"],
@@ -107,24 +164,20 @@ def _failing(now: datetime) -> list[Failing]:
 
 
 def _alert(failing: Failing, now: datetime) -> bool:
-    key = {
-        "organization_id": str(failing.organization_id),
-        "job_type": failing.job_type,
-        "error_code": failing.error_code,
-    }
+    claim, since = (CLAIM, SINCE) if failing.owner_id is None else (CLAIM_OF_OWNER, SINCE_OF_OWNER)
     repeat = now - timedelta(seconds=current_settings().alert_repeat_seconds)
     with transaction():
         failures = failing.failures
         if failing.alerted_at is not None:
-            since = fetch_one(SINCE, {**key, "since": failing.alerted_at})
-            failures = since["failures"] if since else 0
-        if not fetch_all(CLAIM, {**key, "now": now, "failures": failures, "repeat": repeat}):
+            counted = fetch_one(since, {**failing.key, "since": failing.alerted_at})
+            failures = counted["failures"] if counted else 0
+        if not fetch_all(claim, {**failing.key, "now": now, "failures": failures, "repeat": repeat}):
             return False
-        recipients = _operators(failing.organization_id)
+        recipients = _operators(failing.organization_id) if failing.owner_id is None else [failing.owner_id]
         lock_inboxes(recipients)
         for user_id in recipients:
             announce(_announcement(failing, failures, user_id))
-    log.warning("jobs_failing", **key, failures=failures, recipients=len(recipients))
+    log.warning("jobs_failing", **failing.key, failures=failures, recipients=len(recipients))
     return True
 
 
@@ -138,13 +191,11 @@ def _operators(organization_id: UUID) -> Sequence[UUID]:
 
 def _announcement(failing: Failing, failures: int, user_id: UUID) -> Announcement:
     settings = current_settings()
-    jobs = "job" if failures == 1 else "jobs"
     url = f"{settings.public_url}/jobs?{urlencode({'status': 'failed', 'type': failing.job_type})}"
+    title = f"{_counted(failing, failures)} of type {failing.job_type} failed"
     if failing.alerted_at is None:
-        title = f"{failures} {jobs} of type {failing.job_type} failed"
         when = f"within {settings.alert_window_seconds} s"
     else:
-        title = f"{failures} more {jobs} of type {failing.job_type} failed"
         when = f"since the last alert ({isoformat(failing.alerted_at)})"
     message = f"{title} with {failing.error_code} {when}, the last one with: {failing.message[:MESSAGE_LENGTH]}\n{url}"
     data = {
@@ -154,4 +205,12 @@ def _announcement(failing: Failing, failures: int, user_id: UUID) -> Announcemen
         "since": isoformat(failing.alerted_at),
         "url": url,
     }
-    return Announcement(failing.organization_id, user_id, FAILURE_ALERT, title, message, data)
+    return Announcement(failing.organization_id, user_id, ALERTS, FAILURE_ALERT, title, message, data)
+
+
+def _counted(failing: Failing, failures: int) -> str:
+    """`10 jobs`, `1 more job`, `3 more of your jobs`."""
+    more = "" if failing.alerted_at is None else " more"
+    if failing.owner_id is not None:
+        return f"{failures}{more} of your jobs"
+    return f"{failures}{more} {'job' if failures == 1 else 'jobs'}"

@@ -1,4 +1,4 @@
-"""What operators were already told."""
+"""What operators and owners were already told."""
 
 from __future__ import annotations
 
@@ -17,6 +17,18 @@ class FailureAlert(Base):
     __tablename__ = "failure_alerts"
 
     organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id", ondelete="CASCADE"), primary_key=True)
+    job_type: Mapped[str] = mapped_column(Text, primary_key=True)
+    error_code: Mapped[str] = mapped_column(Text, primary_key=True)
+    alerted_at: Mapped[datetime]
+    failures: Mapped[int]
+
+
+class OwnerAlert(Base):
+    """The last alert to a user about his own jobs of one type that fail with one error."""
+
+    __tablename__ = "owner_alerts"
+
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
     job_type: Mapped[str] = mapped_column(Text, primary_key=True)
     error_code: Mapped[str] = mapped_column(Text, primary_key=True)
     alerted_at: Mapped[datetime]

@@ -22,14 +22,21 @@ from service.push.models import PlatformKey
 VAPID = "vapid"
 
 
+def make_vapid_key() -> None:
+    """Make the key pair if there is none; of those who do so at the same moment one makes it for all."""
+    with transaction() as session:
+        if session.get(PlatformKey, VAPID) is None:
+            row = {"name": VAPID, "value": encrypt(_new_pem())}
+            session.execute(insert(PlatformKey).values(row).on_conflict_do_nothing())
+
+
 def vapid_key() -> ec.EllipticCurvePrivateKey:
-    """The private key; made by whoever asks first, and the same for all who ask at that moment."""
+    """The private key; made now where nobody has made it before."""
     with transaction() as session:
         query = select(PlatformKey.value).where(PlatformKey.name == VAPID)
         stored = session.scalar(query)
         if stored is None:
-            row = {"name": VAPID, "value": encrypt(_new_pem())}
-            session.execute(insert(PlatformKey).values(row).on_conflict_do_nothing())
+            make_vapid_key()
             stored = session.scalars(query).one()
     key = load_pem_private_key(decrypt(stored).encode(), password=None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)

@@ -9,9 +9,14 @@ from functools import cache
 from typing import Any, NamedTuple, Protocol, cast
 
 import service.notifier.channels as room
+from service.settings import current_settings
 
 # What came of the planner's statements, by their names.
 Planned = Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+# Whether nobody can mute an event, as SQL over its row; its parameter is one of `parameters`.
+IS_CRITICAL = "event.preference = ANY(%(critical_types)s::text[])"
 
 
 class FollowUp(NamedTuple):
@@ -25,9 +30,9 @@ class Channel(Protocol):
     """A module of this folder.
 
     `PLAN` are data-modifying statements by their names over the rows of `event` (see `service.notifier.dispatch`) and
-    over those of each other, with the parameters that `parameters` gives, if there is such a function; they have to
-    return rows, which are handed to `after_commit` by the same names once they stand. `ONLY`, where it is there, are
-    the notifications that the channel plans for: the statements of all others are spared it.
+    over those of each other, with the parameter of `IS_CRITICAL` and those that `parameters` gives, if there is such a
+    function; they have to return rows, which are handed to `after_commit` by the same names once they stand. `ONLY`,
+    where it is there, are the notifications that the channel plans for: the statements of all others are spared it.
     """
 
     PLAN: Mapping[str, str]
@@ -52,9 +57,9 @@ def plans(notification: str | None = None) -> dict[str, str]:
     return {name: sql for channel in _planning(notification) for name, sql in channel.PLAN.items()}
 
 
-def parameters(notification: str) -> dict[str, Any]:
+def parameters(notification: str | None = None) -> dict[str, Any]:
     """The parameters of these statements."""
-    given: dict[str, Any] = {}
+    given: dict[str, Any] = {"critical_types": list(current_settings().critical_notification_types)}
     for channel in _planning(notification):
         if (of_channel := getattr(channel, "parameters", None)) is not None:
             given |= of_channel()

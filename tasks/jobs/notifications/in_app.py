@@ -25,8 +25,7 @@ def in_app_notification(ctx: JobContext, *, send_id: UUID, after: UUID, until: U
 def _fill(ctx: JobContext, part: Part) -> dict[str, Any]:
     total = count_of(part)
     recipients = delivered = 0
-    for batch in fill_inboxes(part):
-        recipients += batch.recipients
-        delivered += batch.delivered
+    for place in fill_inboxes(part):
+        recipients, delivered = place.recipients, place.delivered
         ctx.progress(recipients, max(total, recipients), f"{recipients} of {max(total, recipients)} recipients")
     return {"recipients": recipients, "delivered": delivered, "suppressed": recipients - delivered}

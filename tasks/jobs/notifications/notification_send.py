@@ -26,8 +26,7 @@ class RepeatedSendSchema(NewSendSchema):
 
 
 def _check(user_id: UUID, payload: Mapping[str, Any]) -> None:
-    sender = sender_of(user_id)
-    check_send(new_send(payload, sender.organization_id), sender)
+    check_send(new_send(payload), sender_of(user_id))
 
 
 @job_type(
@@ -46,5 +45,5 @@ def notification_send(ctx: JobContext, **body: Any) -> dict[str, Any]:
     with transaction():
         sender = sender_of(ctx.user_id)
         send_id = derived_id(ctx.job_id, "send")
-        sent = send(new_send(body, sender.organization_id), sender, send_id=send_id)
+        sent = send(new_send(body), sender, send_id=send_id)
     return {"sendId": str(sent.send_id), "jobs": {channel: str(job_id) for channel, job_id in sent.jobs.items()}}

@@ -98,22 +98,25 @@ def send_part(ctx: JobContext, part: Part) -> dict[str, Any]:
         return ended
     waiting = plan_messages(part)
     try:
-        _send(ctx, waiting)
+        try:
+            _send(ctx, waiting)
+        except (Away, *TIMEOUTS) as error:
+            if not ctx.is_last_attempt:
+                raise
+            _leave_to_outbox(ctx, waiting, error)
     except JobCancelled:
         call_off(waiting)
         raise
-    except Away as error:
-        if not ctx.is_last_attempt:
-            raise
-        ctx.log(f"Left to the outbox: {error}", "warning")
-        hand_over(waiting, is_away=True)
-    except TIMEOUTS:
-        if not ctx.is_last_attempt:
-            raise
-        # The lease of the message under way says when the outbox has that one too.
-        ctx.log("Left to the outbox: a provider does not answer.", "warning")
-        hand_over(waiting, is_away=True)
     return outcome_of(part)
+
+
+def _leave_to_outbox(ctx: JobContext, message_ids: list[UUID], error: Exception) -> None:
+    # What was cancelled meanwhile is nobody's to send.
+    ctx.check_cancelled()
+    # The lease of a message whose provider does not answer says when the outbox has that one too.
+    why = str(error) if isinstance(error, Away) else "a provider does not answer."
+    ctx.log(f"Left to the outbox: {why}", "warning")
+    hand_over(message_ids, is_away=True)
 
 
 def _send(ctx: JobContext, message_ids: list[UUID]) -> None:

@@ -79,6 +79,28 @@ def test_from_an_empty_database_to_the_first_administrator(carillon, environment
     connection.close()
 
 
+def test_migrations_at_once_make_the_keys_of_web_push_once(carillon, environment, tmp_path):
+    carillon("migrate")
+    connection = psycopg2.connect(environment["DATABASE_URL"])
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SELECT value FROM platform_keys WHERE name = 'vapid'")
+        first = cursor.fetchall()
+        assert len(first) == 1
+        cursor.execute("DELETE FROM platform_keys")
+    processes = [subprocess.Popen(command("migrate"), env=environment, cwd=tmp_path) for _ in range(3)]
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SELECT value FROM platform_keys WHERE name = 'vapid'")
+        made = cursor.fetchall()
+    assert len(made) == 1
+    # Whatever it is encrypted with: nobody has to read it to migrate.
+    assert carillon("migrate", ENCRYPTION_KEYS="bmV3LWtleS1uZXcta2V5LW5ldy1rZXktbmV3LWtleSE=").returncode == 0
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SELECT value FROM platform_keys WHERE name = 'vapid'")
+        assert cursor.fetchall() == made
+    connection.close()
+
+
 def test_two_bootstraps_at_once_make_one_administrator(carillon, environment, tmp_path):
     carillon("migrate")
     processes = [

@@ -22,11 +22,13 @@ from service.notifications import actions, approvals, expiry, snoozing
 from service.notifications.counts import unread_count
 from service.notifications.models import Notification
 from service.notifications.queries import NotificationNotFound
+from service.notifications.sending import fill_inboxes
 from service.operations.partitions import create_partitions
 from service.operations.retention import prune
 from service.realtime.log import EventId, head, read_after
 from tests.conftest import Account, MakeUser
 from tests.factories.inboxes import ask_for_approval, put_in, recounted
+from tests.factories.sends import part_of, send_news
 
 pytestmark = pytest.mark.usefixtures("in_app")
 
@@ -54,6 +56,18 @@ class Inboxes:
             self.ids[user_id].append(notification_id)
             self.asked[user_id].append(notification_id)
 
+    def send(self) -> None:
+        """Something for both, as a job writes it into the inboxes of an audience."""
+        send_id = send_news(self.users)
+        places = list(fill_inboxes(part_of(send_id)))
+        assert [place.delivered for place in places] == [len(self.users)]
+        with transaction() as session:
+            arrived = session.execute(
+                select(Notification.user_id, Notification.id).where(Notification.send_id == send_id)
+            )
+            for user_id, notification_id in arrived:
+                self.ids[user_id].append(notification_id)
+
     def act(self, what: str, user: Account, place: int) -> None:
         """Do something to one of a user's notifications, or with what there is."""
         mine = (self.asked if what == "approve" else self.ids)[user.id]
@@ -62,6 +76,8 @@ class Inboxes:
                 mine.append(put_in(user))
             elif what == "ask":
                 self.ask(user)
+            elif what == "send":
+                self.send()
             else:
                 ACTS[what](mine[place % len(mine)], identity_of(user))
         except (NotificationNotFound, approvals.AlreadyResolved):
@@ -98,7 +114,13 @@ ACTS: dict[str, Callable[[UUID, Identity], object]] = {
     "expire": expire,
 }
 # What meets most often is done most often, to few notifications.
-WHAT = ["arrive", "ask", *ACTS, *["read", "unread", "read all", "read all", "snooze", "have back", "approve"]]
+WHAT = [
+    "arrive",
+    "ask",
+    "send",
+    *ACTS,
+    *["send", "read", "unread", "read all", "read all", "snooze", "have back", "approve"],
+]
 DEVICE = st.lists(st.tuples(st.sampled_from(WHAT), st.integers(0, 1), st.integers(0, 4)), min_size=6, max_size=12)
 
 

@@ -6,17 +6,15 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import select, update
+from sqlalchemy import select
 
 from service.clock import utcnow
 from service.database import db, transaction
-from service.ids import new_id
 from service.jobs import lifecycle
 from service.jobs.submission import Submission, submit_job
 from service.notifications.channel_messages import DueMessage
@@ -26,41 +24,8 @@ from service.notifications.models import ChannelMessage, NotificationSend
 from service.notifications.providers import Letter
 from service.settings import current_settings
 from tests.conftest import Account, MakeUser
+from tests.factories.channel_messages import hold, make_due, messages
 from tests.factories.jobs import run_a_job, start
-
-
-def hold(user: Account, count: int = 1, *, due: bool = True, channel: str = "email", **columns: Any) -> list[UUID]:
-    """Held messages of a user, due or in an hour; their ids."""
-    at = utcnow() + (timedelta(seconds=-1) if due else timedelta(hours=1))
-    rows = [
-        ChannelMessage(
-            id=new_id(),
-            user_id=user.id,
-            organization_id=user.organization_id,
-            channel=channel,
-            status="held",
-            next_attempt_at=at,
-            **{
-                "reason": "quiet_hours",
-                "template": "notice",
-                "data": {"subject": f"News {number}", "text": "Read them."},
-                **columns,
-            },
-        )
-        for number in range(count)
-    ]
-    with transaction() as session:
-        session.add_all(rows)
-        return [row.id for row in rows]
-
-
-def messages(user: Account) -> list[ChannelMessage]:
-    """All messages of a user as they are now, oldest first."""
-    db.session.rollback()
-    query = select(ChannelMessage).where(ChannelMessage.user_id == user.id).order_by(ChannelMessage.id)
-    rows = list(db.session.scalars(query))
-    db.session.expunge_all()
-    return rows
 
 
 def letter_of(message: ChannelMessage) -> Letter:
@@ -76,13 +41,6 @@ def letter_of(message: ChannelMessage) -> Letter:
         message.organization_id,
     )
     return compose(due)
-
-
-def make_due(user: Account) -> None:
-    """Let the time of the user's held messages come."""
-    with transaction() as session:
-        held = (ChannelMessage.user_id == user.id, ChannelMessage.status == "held")
-        session.execute(update(ChannelMessage).where(*held).values(next_attempt_at=utcnow()))
 
 
 def test_one_message_leaves_as_it_is_and_several_as_one(app: Flask, make_user: MakeUser) -> None:
@@ -192,7 +150,7 @@ def test_who_mutes_them_or_is_in_quiet_hours_gets_no_mail_of_a_job_now(
     with app.app_context():
         for user in (muted, quiet):
             run_a_job(app, user)
-        assert messages(muted) == []
+        assert [(each.status, each.reason, each.data) for each in messages(muted)] == [("suppressed", "muted", {})]
         held = messages(quiet)
         assert [(each.status, each.reason, each.digest) for each in held] == [("held", "quiet_hours", None)]
         assert held[0].next_attempt_at is not None

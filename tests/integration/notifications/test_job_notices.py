@@ -9,12 +9,15 @@ from uuid import UUID
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import text
 
+from service.database import transaction
 from service.events import JobProgressed, publish
 from service.jobs import lifecycle, registry
 from service.jobs.actions import cancel_job
 from service.jobs.registry import Notices
 from service.jobs.submission import Submission, submit_job
+from service.notifications.preferences import put_default, put_preference
 from service.realtime.log import EventId, head, read_after
 from service.realtime.vocabulary import QUEUE, numbered
 from tests.conftest import Account, MakeUser
@@ -173,3 +176,37 @@ def test_the_workflow_of_a_schema_rebuild(
     ends(job)
     (told,) = job.notified()
     assert (told["title"], told["message"].lower()) == (title, message)
+
+
+def say_nothing(user: Account) -> None:
+    """Leave a user without preferences, as those of before there were any."""
+    with transaction() as session:
+        session.execute(text("DELETE FROM notification_preferences WHERE user_id = :id"), {"id": user.id})
+
+
+def test_the_user_is_asked_and_else_the_tenant_and_nobody_where_it_is_critical(
+    client: FlaskClient, make_user: MakeUser, change_settings: Callable[..., None]
+) -> None:
+    def hears(user: Account) -> bool:
+        job = submitted(client, user, "demo-steps", {"steps": 1})
+        before = len(job.notified())
+        starts(job)
+        assert len(job.updated()) >= 2, "what is shown live is not muted"
+        return before < len(client.get("/api/notifications", headers=user.headers).get_json()["data"])
+
+    user = make_user()
+    say_nothing(user)
+    assert hears(user), "where nobody says anything"
+    put_default(user.organization_id, "job_status", "email", False)
+    assert hears(user), "what is said of another channel"
+    put_default(make_user().organization_id, "job_status", "in_app", False)
+    assert hears(user), "or by another tenant"
+    put_default(user.organization_id, "job_status", "in_app", False)
+    assert not hears(user)
+    put_preference(user.id, "job_status", "in_app", {"enabled": True})
+    assert hears(user)
+    put_default(user.organization_id, "job_status", "in_app", True)
+    put_preference(user.id, "job_status", "in_app", {"enabled": False})
+    assert not hears(user)
+    change_settings(critical_notification_types=("security", "job_status"))
+    assert hears(user)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -14,7 +15,7 @@ from sqlalchemy import text
 from service.database import db, fetch_one, transaction
 from service.ids import new_id
 from service.notifications.models import ChannelMessage
-from service.notifications.preferences import decision, set_preference_of
+from service.notifications.preferences import MAXIMUM_TYPES, decision, set_preference_of
 from tests.conftest import Account, MakeUser
 
 NOON = datetime(2026, 3, 10, 12, 30, tzinfo=UTC)
@@ -26,6 +27,12 @@ def put(client: FlaskClient, user: Account, type_: str, channel: str, **fields: 
     """Set a preference; the answer."""
     body = {"notificationType": type_, "channel": channel, **fields}
     return client.put(PREFERENCES, json=body, headers=user.headers)
+
+
+def listed(client: FlaskClient, user: Account) -> list[dict[str, Any]]:
+    """All that is listed."""
+    rows: list[dict[str, Any]] = client.get(PREFERENCES, headers=user.headers).get_json()["data"]
+    return rows
 
 
 def decide(
@@ -51,8 +58,9 @@ def set_columns(user: Account, **columns: str) -> None:
 
 
 def test_new_users_have_the_preferences_of_the_table(client: FlaskClient, make_user: MakeUser) -> None:
-    rows = client.get(PREFERENCES, headers=make_user().headers).get_json()["data"]
-    assert [(each["notificationType"], each["channel"], each["enabled"]) for each in rows] == [
+    rows = listed(client, make_user())
+    chosen = [each for each in rows if not each["isInherited"]]
+    assert [(each["notificationType"], each["channel"], each["enabled"]) for each in chosen] == [
         ("invitations", "email", True),
         ("invitations", "in_app", True),
         ("job_status", "email", True),
@@ -63,11 +71,71 @@ def test_new_users_have_the_preferences_of_the_table(client: FlaskClient, make_u
     assert {(each["digest"], each["isCritical"]) for each in rows} == {("none", False)}
 
 
+def test_what_else_the_platform_tells_is_listed_and_changed_by_the_same_id(
+    client: FlaskClient, make_user: MakeUser
+) -> None:
+    user, other = make_user(), make_user()
+    inherited = [each for each in listed(client, user) if each["isInherited"]]
+    assert [(each["notificationType"], each["channel"], each["enabled"]) for each in inherited] == [
+        (type_, channel, True) for type_ in ("alerts", "approvals", "webhooks") for channel in ("email", "in_app")
+    ]
+    mail = inherited[0]
+    path = f"{PREFERENCES}/{mail['id']}"
+    assert client.patch(path, json={"enabled": False}, headers=other.headers).status_code == 404
+    muted = client.patch(path, json={"enabled": False}, headers=user.headers).get_json()
+    assert muted == {**mail, "enabled": False, "isInherited": False}
+    assert muted in listed(client, user)
+    assert len(listed(client, user)) == 12
+    # The inbox gathers nothing, whether there is a row or not.
+    inbox = f"{PREFERENCES}/{inherited[1]['id']}"
+    assert client.patch(inbox, json={"digest": "daily"}, headers=user.headers).status_code == 422
+    gathered = client.patch(f"{PREFERENCES}/{inherited[2]['id']}", json={"digest": "daily"}, headers=user.headers)
+    assert gathered.get_json() == {**inherited[2], "digest": "daily", "isInherited": False}
+
+
+def test_what_the_tenant_says_is_listed_until_the_user_says_otherwise(client: FlaskClient, make_user: MakeUser) -> None:
+    admin = make_user(("admin",))
+    user = make_user(organization=admin.organization_id)
+    for type_ in ("releases", "alerts"):
+        default = {"notificationType": type_, "channel": "email", "enabled": False}
+        assert client.put(DEFAULTS, json=default, headers=admin.headers).status_code == 200
+    rows = {(each["notificationType"], each["channel"]): each for each in listed(client, user)}
+    for type_ in ("releases", "alerts"):
+        assert (rows[type_, "email"]["enabled"], rows[type_, "email"]["isInherited"]) == (False, True)
+    path = f"{PREFERENCES}/{rows['releases', 'email']['id']}"
+    changed = client.patch(path, json={"enabled": True}, headers=user.headers).get_json()
+    assert changed == {**rows["releases", "email"], "enabled": True, "isInherited": False}
+
+
+def test_a_preference_that_is_made_by_many_at_once_is_one(app: Flask, make_user: MakeUser) -> None:
+    user = make_user()
+
+    def make(_: int) -> int:
+        return int(put(app.test_client(), user, "webhooks", "email", enabled=False).status_code)
+
+    with ThreadPoolExecutor(8) as many:
+        assert set(many.map(make, range(24))) == {200}
+
+
+def test_a_user_has_preferences_for_a_hundred_types(app: Flask, client: FlaskClient, make_user: MakeUser) -> None:
+    user = make_user()
+    for number in range(MAXIMUM_TYPES - 3):
+        assert put(client, user, f"type-{number}", "email", enabled=False).status_code == 200
+    refused = put(client, user, "one-more", "email", enabled=False)
+    assert (refused.status_code, list(refused.get_json()["errors"])) == (422, ["notificationType"])
+    assert put(client, user, "type-0", "push", enabled=False).status_code == 200, "no more types"
+    assert put(client, user, "webhooks", "email", enabled=False).status_code == 200, "the platform's own"
+    with app.app_context():
+        # As the link in a mail does.
+        set_preference_of(user.id, "one-more", "email", False)
+        assert decide(user, "one-more", "email")[:2] == ("suppressed", "muted")
+
+
 def test_new_users_have_what_their_tenant_says(client: FlaskClient, make_user: MakeUser) -> None:
     admin = make_user(("admin",))
     default = {"notificationType": "job_status", "channel": "email", "enabled": False}
     assert client.put(DEFAULTS, json=default, headers=admin.headers).status_code == 200
-    rows = client.get(PREFERENCES, headers=make_user(organization=admin.organization_id).headers).get_json()["data"]
+    rows = listed(client, make_user(organization=admin.organization_id))
     muted = [(each["notificationType"], each["channel"]) for each in rows if not each["enabled"]]
     assert muted == [("job_status", "email"), ("system", "email")]
 

@@ -57,7 +57,7 @@ def expected(at: datetime, zone: str, start: time, end: time) -> datetime | None
     return max(ends.astimezone(UTC), later.astimezone(UTC))
 
 
-CLOCK = st.times().map(lambda each: each.replace(minute=each.minute // 15 * 15, second=0, microsecond=0))
+CLOCK = st.times().map(lambda each: each.replace(minute=each.minute // 15 * 15, second=0, microsecond=0, fold=0))
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -2,114 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 import pytest
-from aiosmtpd.controller import Controller
-from billiard.exceptions import SoftTimeLimitExceeded
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import text
 
-from devstack.ports import free_port
 from service.clock import utcnow
-from service.database import db, transaction
 from service.ids import derived_id, new_id
-from service.jobs import lifecycle
-from service.notifications import providers, sending, sends
-from service.notifications.channel_messages import send_due_messages
-from service.notifications.providers import health
+from service.notifications import sends
 from service.notifications.sends import Sender, send_to_roles, send_to_users, send_to_users_and_roles
-from tasks.jobs.notifications import slicing
-from tasks.testing import JobRun, run_job, run_until_done
-from tests.conftest import Account, MakeUser
-from tests.factories.jobs import start
-
-NEWS = {"type": "informational", "title": "Test Notification", "message": "This is a test"}
-
-Sql = Callable[..., list[Any]]
-
-
-@pytest.fixture
-def sql(app: Flask) -> Sql:
-    """Runs one statement and gives its rows."""
-
-    def run(statement: str, **parameters: Any) -> list[Any]:
-        with app.app_context(), transaction():
-            result = db.session.execute(text(statement), parameters)
-            return list(result.mappings()) if result.returns_rows else []
-
-    return run
-
-
-class Mailbox:
-    """Keeps what a mail server is given; while `is_away` it takes nothing."""
-
-    def __init__(self) -> None:
-        self.recipients: list[str] = []
-        self.is_away = False
-
-    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
-        if self.is_away:
-            return "451 later"
-        self.recipients += envelope.rcpt_tos
-        return "250 OK"
-
-
-@pytest.fixture
-def mailbox(change_settings: Callable[..., None]) -> Iterator[Mailbox]:
-    """A mail server that the application uses."""
-    box = Mailbox()
-    server = Controller(box, hostname="127.0.0.1", port=free_port())
-    server.start()
-    change_settings(smtp_url=f"smtp://127.0.0.1:{server.port}")
-    yield box
-    server.stop()
-
-
-@pytest.fixture
-def post(client: FlaskClient) -> Callable[..., Any]:
-    """Sends a notification and gives the answer."""
-
-    def send(sender: Account, *, key: str | None = None, **fields: Any) -> Any:
-        headers = {**sender.headers, **({"Idempotency-Key": key} if key else {})}
-        return client.post("/api/notifications", json={**NEWS, **fields}, headers=headers)
-
-    return send
-
-
-@pytest.fixture
-def work(app: Flask, sql: Sql) -> Callable[[str], list[JobRun]]:
-    """Runs the jobs of a send as a worker does, with those that come of them, until none is queued."""
-
-    def run(send_id: str) -> list[JobRun]:
-        runs = []
-        with app.app_context():
-            while rows := sql(QUEUED, tag=f"send:{send_id}"):
-                for row in rows:
-                    assert start(row["id"]) is not None
-                    done = run_job(row["type"], row["payload"], job_id=row["id"], user_id=row["user_id"])
-                    if done.status == "completed":
-                        lifecycle.complete_job(row["id"], 1, done.result)
-                    else:
-                        lifecycle.fail_job(row["id"], 1, done.error or {})
-                    assert done.status == "completed", done.story()
-                    runs.append(done)
-        return runs
-
-    return run
-
-
-QUEUED = "SELECT id, type, payload, user_id FROM jobs WHERE tags @> ARRAY[:tag] AND status = 'queued' ORDER BY id"
-
-
-def inbox(client: FlaskClient, user: Account) -> list[Any]:
-    data: list[Any] = client.get("/api/notifications", headers=user.headers).json["data"]
-    return data
+from tasks.testing import run_job
+from tests.conftest import MakeUser
+from tests.factories.sends import NEWS, Mailbox, Sql, inbox
 
 
 def test_the_request_of_s3_reaches_its_user_by_each_channel(
@@ -261,16 +167,6 @@ def test_a_muted_category_is_suppressed_with_its_reason_unless_it_is_critical(
     assert (len(inbox(client, user)), len(mailbox.recipients)) == (1, 1)
 
 
-def test_a_key_that_comes_twice_sends_once(make_user: MakeUser, post: Any) -> None:
-    sender = make_user(("sender",))
-    first = post(sender, key="k", all=True, channels=["in_app", "email"])
-    again = post(sender, key="k", all=True, channels=["in_app", "email"])
-    assert (again.status_code, again.json) == (202, first.json)
-    assert "Idempotency-Replayed" not in first.headers
-    assert again.headers["Idempotency-Replayed"] == "true"
-    assert post(sender, key="k", all=True).json["code"] == "idempotency_conflict"
-
-
 def test_a_batch_is_sent_as_a_whole_or_not_at_all(client: FlaskClient, make_user: MakeUser) -> None:
     sender = make_user(("sender",))
 
@@ -304,29 +200,6 @@ def test_what_is_scheduled_can_be_called_off(client: FlaskClient, make_user: Mak
     at_once = post(sender, all=True, sendAt="0001-01-01T00:00:00+14:00").json
     seen = client.get(f"/api/notification-sends/{at_once['id']}", headers=sender.headers).json
     assert (seen["status"], seen["sendAt"]) == ("sending", None)
-
-
-def test_of_what_was_called_off_nothing_more_is_planned(
-    app: Flask, client: FlaskClient, crowd: Account, post: Any, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sending.SLICE, "email", 20)
-    sent = post(crowd, all=True, channels=["in_app", "email"]).json
-    with app.app_context():
-        # As jobs have read it that began before.
-        parts = [
-            sending.Part(send=sending.read_send(UUID(sent["id"])), channel=channel) for channel in ("in_app", "email")
-        ]
-        for part in parts:
-            db.session.refresh(part.send)
-        db.session.expunge_all()
-        assert client.delete(f"/api/notification-sends/{sent['id']}", headers=crowd.headers).status_code == 200
-        assert list(sending.fill_inboxes(parts[0])) == []
-        assert sending.plan_messages(parts[1]) == []
-        assert sending.submit_slices(parts[1], crowd.id, new_id()) == 0
-        for channel in ("in-app", "email"):
-            run = run_job(f"{channel}-notification", {"sendId": sent["id"]}, user_id=crowd.id)
-            assert run.result == {"recipients": 0, "cancelled": True}
-    assert (inbox(client, crowd), mailbox.recipients) == ([], [])
 
 
 def test_a_schedule_sends_by_the_present_rights_of_its_owner_and_each_job_once(
@@ -413,185 +286,3 @@ def test_a_template_speaks_to_each_by_name(
     body = {"type": "informational", "userId": str(sender.id), "template": "loud"}
     work(client.post("/api/notifications", json=body, headers=sender.headers).json["id"])
     assert inbox(client, sender)[0]["message"].lower() == f"{sender.username}!".lower()
-
-
-@pytest.fixture
-def crowd(make_user: MakeUser, sql: Sql) -> Account:
-    """A sender in a tenant with 50 other users."""
-    sender = make_user(("sender",))
-    sql(
-        """INSERT INTO users (id, organization_id, username, email, password_hash, roles, timezone, is_active,
-            created_at, updated_at)
-        SELECT gen_random_uuid(), :tenant, name, name || '@example.com', '', '{user}', 'UTC', true, now(), now()
-        FROM (SELECT 'c' || replace(gen_random_uuid()::text, '-', '') AS name FROM generate_series(1, 50)) AS made""",
-        tenant=sender.organization_id,
-    )
-    return sender
-
-
-def test_a_large_audience_is_cut_into_slices_of_which_each_is_sent_once(
-    app: Flask, client: FlaskClient, crowd: Account, post: Any, work: Any, mailbox: Mailbox, monkeypatch: Any
-) -> None:
-    monkeypatch.setitem(sending.SLICE, "email", 20)
-    sent = post(crowd, all=True, channels=["email"]).json
-    parent = sent["jobs"][0]["jobId"]
-    with app.app_context():
-        # The first attempt dies after it has submitted the slices.
-        first = run_job("email-notification", {"sendId": sent["id"]}, job_id=UUID(parent), user_id=crowd.id)
-    assert first.result == {"recipients": 51, "jobs": 3}
-    runs = work(sent["id"])
-    assert len(runs) == 4
-    assert sorted(run.result.get("sent", 0) for run in runs) == [0, 11, 20, 20]
-    assert len(mailbox.recipients) == len(set(mailbox.recipients)) == 51
-    seen = client.get(f"/api/notification-sends/{sent['id']}", headers=crowd.headers).json
-    assert (seen["status"], seen["recipients"], len(seen["jobs"])) == ("completed", 51, 1)
-    assert seen["perChannel"]["email"]["sent"] == 51
-    with app.app_context():
-        run_job("email-notification", {"sendId": sent["id"]}, user_id=crowd.id).assert_completed()
-    work(sent["id"])
-    assert len(mailbox.recipients) == 51
-
-
-def test_inboxes_are_written_in_batches_and_a_second_run_adds_nothing(
-    app: Flask, client: FlaskClient, crowd: Account, post: Any, sql: Sql, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sending, "BATCH", 20)
-    sent = post(crowd, all=True).json
-    with app.app_context():
-        for _ in range(2):
-            run = run_job("in-app-notification", {"sendId": sent["id"]}, user_id=crowd.id)
-            assert run.result == {"recipients": 51, "delivered": 51, "suppressed": 0}
-            assert [report["current"] for report in run.progress] == [20, 40, 51]
-    (counted,) = sql(
-        """SELECT count(*) AS written, count(DISTINCT user_id) AS users,
-            (SELECT sum(unread) FROM inboxes JOIN users ON users.id = user_id
-                WHERE organization_id = :tenant) AS unread
-        FROM notifications WHERE send_id = :id""",
-        id=sent["id"],
-        tenant=crowd.organization_id,
-    )
-    assert set(counted.values()) == {51}
-    told = client.get("/api/notifications/unread-count", headers=crowd.headers).json
-    assert told == {"count": 1, "version": 1}
-
-
-def test_a_mail_server_that_is_away_loses_nothing_and_the_job_ends_well(
-    app: Flask, client: FlaskClient, make_user: MakeUser, post: Any, mailbox: Mailbox, sql: Sql
-) -> None:
-    sender = make_user(("sender",))
-    user = make_user(organization=sender.organization_id)
-    sent = post(sender, userIds=[str(sender.id), str(user.id)], channels=["email"]).json
-    mailbox.is_away = True
-    with app.app_context():
-        runs = run_until_done("email-notification", {"sendId": sent["id"]}, user_id=sender.id)
-    assert [run.status for run in runs] == ["retrying", "retrying", "completed"]
-    assert [run.retry_in for run in runs] == [1, 2, None]
-    assert runs[-1].result == {"recipients": 2, "sent": 0, "failed": 0, "held": 0, "suppressed": 0, "waiting": 2}
-    sql("UPDATE channel_messages SET error = '550 <ada@example.com> +49 30 123456' WHERE send_id = :id", id=sent["id"])
-    trace = client.get(f"/api/notifications/{sent['id']}/trace", headers=sender.headers).json["data"]
-    assert {each["error"] for each in trace} == {"550 <a***@example.com> +49***56"}
-    later = sql("SELECT next_attempt_at - now() AS wait FROM channel_messages WHERE send_id = :id", id=sent["id"])
-    assert all(55 < each["wait"].total_seconds() < 61 for each in later)
-    mailbox.is_away = False
-    with app.app_context():
-        for provider in providers.providers_of("email"):
-            health.succeeded(provider.place)
-        sql("UPDATE channel_messages SET next_attempt_at = now() WHERE send_id = :id", id=sent["id"])
-        send_due_messages()
-    # Other tests may have left mails of their own.
-    assert [mailbox.recipients.count(f"{each.username}@example.com") for each in (sender, user)] == [1, 1]
-    seen = client.get(f"/api/notification-sends/{sent['id']}", headers=sender.headers).json
-    assert seen["perChannel"]["email"]["sent"] == 2
-
-
-def test_a_mail_server_that_hangs_to_the_end_leaves_the_rest_to_the_outbox(
-    app: Flask, crowd: Account, post: Any, mailbox: Mailbox, sql: Sql, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def hang(*_: Any, **__: Any) -> None:
-        raise SoftTimeLimitExceeded(30)
-
-    monkeypatch.setattr(slicing, "deliver", hang)
-    sent = post(crowd, all=True, channels=["email"]).json
-    with app.app_context():
-        runs = run_until_done("email-notification", {"sendId": sent["id"]}, user_id=crowd.id)
-    assert [run.status for run in runs] == ["retrying", "retrying", "completed"]
-    assert runs[-1].result is not None
-    assert runs[-1].result["waiting"] == 51
-    (left,) = sql(
-        "SELECT count(*) AS lost FROM channel_messages WHERE send_id = :id AND next_attempt_at IS NULL", id=sent["id"]
-    )
-    assert left["lost"] == 0
-
-
-def reasons(client: FlaskClient, sender: Account, send_id: str) -> dict[tuple[str, str | None], int]:
-    """How many messages of a send have each status and reason."""
-    trace = client.get(f"/api/notifications/{send_id}/trace", headers=sender.headers).json["data"]
-    return Counter((each["status"], each["reason"]) for each in trace)
-
-
-def test_a_number_that_is_none_is_not_tried(
-    client: FlaskClient, make_user: MakeUser, post: Any, work: Any, sql: Sql, change_settings: Callable[..., None]
-) -> None:
-    sender = make_user(("sender",))
-    nobody = make_user(organization=sender.organization_id)
-    sql("UPDATE users SET phone = '+1234567' WHERE id = :id", id=sender.id)
-    change_settings(whatsapp_providers=("waha",), waha_url="http://127.0.0.1:9")
-    sent = post(sender, userIds=[str(sender.id), str(nobody.id)], channels=["whatsapp"]).json
-    (run,) = work(sent["id"])
-    assert run.result["suppressed"] == 2
-    assert reasons(client, sender, sent["id"]) == {
-        ("suppressed", "bad_address"): 1,
-        ("suppressed", "no_address"): 1,
-    }
-
-
-def test_a_job_that_is_cancelled_on_its_way_sends_nothing_more(
-    app: Flask, client: FlaskClient, crowd: Account, post: Any, mailbox: Mailbox
-) -> None:
-    sent = post(crowd, all=True, channels=["email"]).json
-    with app.app_context():
-        run_job("email-notification", {"sendId": sent["id"]}, user_id=crowd.id, cancel_after=3).assert_cancelled()
-    assert len(mailbox.recipients) == 3
-    assert reasons(client, crowd, sent["id"])["suppressed", "cancelled"] > 0
-    cancelled = client.delete(f"/api/notification-sends/{sent['id']}", headers=crowd.headers).json
-    assert cancelled["perChannel"]["email"] == {
-        "pending": 0,
-        "sent": 3,
-        "failed": 0,
-        "held": 0,
-        "suppressed": 48,
-        "delivered": 0,
-    }
-    with app.app_context():
-        run_job("email-notification", {"sendId": sent["id"]}, user_id=crowd.id).assert_completed()
-    assert len(mailbox.recipients) == 3
-
-
-def test_one_message_that_cannot_be_worded_keeps_nobody_waiting(
-    app: Flask, client: FlaskClient, make_user: MakeUser, mailbox: Mailbox
-) -> None:
-    admin = make_user(("admin",))
-    users = [make_user(organization=admin.organization_id) for _ in range(2)]
-    words = "{% if username == '" + users[0].username + "' %}{{ 1 // 0 }}{% endif %}Hello {{ username }}"
-    template = {"name": "greeting", "channel": "email", "locale": "en", "subject": "Hi", "body": words, "variables": []}
-    made = client.post(
-        "/api/notification-templates", json={**template, "variables": ["username"]}, headers=admin.headers
-    )
-    assert made.status_code == 201, made.json
-    body = {"type": "greeting", "template": "greeting", "userIds": [str(each.id) for each in users]}
-    sent = client.post("/api/notifications", json={**body, "channels": ["email"]}, headers=admin.headers).json
-    with app.app_context():
-        run = run_job("email-notification", {"sendId": sent["id"]}, user_id=admin.id)
-    assert run.status == "failed"
-    assert mailbox.recipients == [f"{users[1].username}@example.com"]
-    assert reasons(client, admin, sent["id"]) == {("sent", None): 1, ("pending", None): 1}
-
-
-def test_what_has_expired_before_its_turn_is_told_to_nobody(
-    app: Flask, client: FlaskClient, make_user: MakeUser, post: Any, work: Any, sql: Sql
-) -> None:
-    sender = make_user(("sender",))
-    sent = post(sender, all=True, expiresAt=(utcnow() + timedelta(hours=1)).isoformat()).json
-    sql("UPDATE notification_sends SET expires_at = now() WHERE id = :id", id=sent["id"])
-    assert [run.result for run in work(sent["id"])] == [{"recipients": 0, "expired": True}]
-    assert inbox(client, sender) == []

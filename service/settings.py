@@ -433,13 +433,19 @@ class Settings:
         "types of notification that nobody can mute and no quiet hours hold, comma separated",
     )
     alert_failures: int = setting(
-        "ALERT_FAILURES", _positive, "10", "failed jobs of one type and error that operators are alerted to"
+        "ALERT_FAILURES",
+        _positive,
+        "10",
+        "failed jobs of one type and error that operators are alerted to, and an owner if all are his",
     )
     alert_window_seconds: int = setting(
         "ALERT_WINDOW_SECONDS", _positive, "300", "seconds within which so many have to fail"
     )
     alert_repeat_seconds: int = setting(
-        "ALERT_REPEAT_SECONDS", _positive, "3600", "seconds before operators are alerted to the same again"
+        "ALERT_REPEAT_SECONDS",
+        _positive,
+        "3600",
+        "seconds before operators, or an owner, are alerted to the same again",
     )
     message_retry_seconds: int = setting(
         "MESSAGE_RETRY_SECONDS",

@@ -12,11 +12,11 @@ CHANNELS = ("in_app", EMAIL, "whatsapp", "push")
 PUBLIC_URL = "publicUrl"
 
 PASSWORD_RESET = "password_reset"  # noqa: S105 - the name of a template
-NOTICE = "notice"
-JOB_COMPLETED, JOB_FAILED, JOB_CANCELLED = "job_completed", "job_failed", "job_cancelled"
+JOB_COMPLETED, JOB_FAILED = "job_completed", "job_failed"
 DIGEST = "digest"
 APPROVAL_RESOLVED = "approval_resolved"
 FAILURE_ALERT = "failure_alert"
+WEBHOOK_FAILING, WEBHOOK_DISABLED = "webhook_failing", "webhook_disabled"
 
 
 class Builtin(NamedTuple):
@@ -56,6 +56,25 @@ def _link(url: str, words: str) -> str:
     return f'<p><a href="{{{{ {url} }}}}" style="{_BUTTON}">{words}</a></p>'
 
 
+# What subject, text and HTML say alike.
+_ANSWERED = (
+    "{{ 'approved' if resolution == 'approve' else 'rejected' if resolution == 'reject' else 'chose “' ~ label ~ '”' }}"
+)
+_FAILED = (
+    "{{ failures }}{{ ' more' if since else '' }} "
+    "{{ 'of your jobs' if isOwn else 'job' if failures == 1 else 'jobs' }} of type {{ jobType }} failed"
+)
+_IN_WHICH_TIME = "{{ 'since the last alert (' ~ since ~ ')' if since else 'within ' ~ withinSeconds ~ ' s' }}"
+_FAILING = (
+    "The last {{ failures }} attempts to reach {{ webhookUrl }} have failed. After {{ disablesAt }} in a row, or "
+    "after five days, the endpoint is switched off."
+)
+_DISABLED = (
+    "{{ webhookUrl }} {{ 'answered 410 Gone' if reason == 'gone' else 'has failed for too long' }}, so nothing more "
+    "is sent to it. What it misses is kept and can be recovered once the endpoint is switched on again."
+)
+
+
 _ALL = (
     Builtin(
         name=PASSWORD_RESET,
@@ -78,25 +97,6 @@ If it was not you, there is nothing to do: your password stays as it is.
 Set it here, until {{{{ until }}}} ({{{{ timezone }}}}):</p>
 {_link("link", "Set a new password")}
 <p>If it was not you, there is nothing to do: your password stays as it is.</p>
-"""
-        ),
-    ),
-    Builtin(
-        name=NOTICE,
-        description="Whatever has no template of its own",
-        variables=("username", "subject", "text"),
-        optional=("url",),
-        subject="{{ subject }}",
-        body="""Hello {{ username }},
-
-{{ text }}
-
-{{ url or publicUrl }}
-""",
-        html=_page(
-            f"""
-<p style="white-space:pre-line">{{{{ text }}}}</p>
-{_link("url or publicUrl", "Open")}
 """
         ),
     ),
@@ -130,25 +130,6 @@ Set it here, until {{{{ until }}}} ({{{{ timezone }}}}):</p>
 <p style="white-space:pre-line">{{{{ error|truncate(2000) }}}}</p>
 {{% else %}}.</p>
 {{% endif %}}
-{_link("url", "Open")}
-"""
-        ),
-    ),
-    Builtin(
-        name=JOB_CANCELLED,
-        description="A job was cancelled; error is the reason, where one was given",
-        variables=("username", "jobName", "jobId", "url"),
-        optional=("error",),
-        subject="{{ jobName }} was cancelled",
-        body="""Hello {{ username }},
-
-{{ jobName }} was cancelled{% if error %}: {{ error|truncate(2000) }}{% else %}.{% endif +%}
-
-{{ url }}
-""",
-        html=_page(
-            f"""
-<p>{{{{ jobName }}}} was cancelled{{% if error %}}: {{{{ error|truncate(2000) }}}}{{% else %}}.{{% endif %}}</p>
 {_link("url", "Open")}
 """
         ),
@@ -192,47 +173,72 @@ your {{ period ~ ' ' if period else '' }}digest:
     ),
     Builtin(
         name=APPROVAL_RESOLVED,
-        description="Somebody has answered what was sent for approval; resolution is the label of the button",
-        variables=("username", "title", "resolution", "resolvedBy"),
-        optional=("url",),
-        subject="{{ title }}: {{ resolution }}",
-        body="""Hello {{ username }},
+        description="Somebody has answered what was sent for approval; resolution is the key of the button that was "
+        "pressed, label what stands on it, resolvedBy a username",
+        variables=("username", "title", "resolution", "label", "resolvedBy"),
+        subject=f"{{{{ resolvedBy }}}} {_ANSWERED}: {{{{ title }}}}",
+        body=f"""Hello {{{{ username }}}},
 
-{{ resolvedBy }} has answered "{{ title }}": {{ resolution }}.
+{{{{ resolvedBy }}}} {_ANSWERED}: {{{{ title }}}}
 
-{{ url or publicUrl }}
+{{{{ publicUrl }}}}
 """,
         html=_page(
             f"""
-<p>{{{{ resolvedBy }}}} has answered &ldquo;{{{{ title }}}}&rdquo;: <strong>{{{{ resolution }}}}</strong>.</p>
-{_link("url or publicUrl", "Open")}
+<p>{{{{ resolvedBy }}}} {_ANSWERED}: <strong>{{{{ title }}}}</strong></p>
+{_link("publicUrl", "Open")}
 """
         ),
     ),
     Builtin(
         name=FAILURE_ALERT,
-        description="Jobs of a type keep failing; failures counts them, error is the last one's",
-        variables=("username", "jobType", "failures"),
-        optional=("error", "errorCode", "url"),
-        subject="{{ failures }} failed job{{ 's' if failures != 1 else '' }} of type {{ jobType }}",
-        body="""Hello {{ username }},
+        description="Jobs of a type keep failing, the reader's own or those of the organization; since is the time of "
+        "the last alert to the same, error is the last job's",
+        variables=("username", "jobType", "failures", "isOwn", "withinSeconds", "errorCode", "error", "url"),
+        optional=("since",),
+        subject=_FAILED,
+        body=f"""Hello {{{{ username }}}},
 
-{{ failures }} job{{ 's' if failures != 1 else '' }} of type {{ jobType }} failed\
-{% if errorCode %} ({{ errorCode }}){% endif %}\
-{% if error %}, the last one with: {{ error|truncate(2000) }}{% else %}.{% endif +%}
+{_FAILED} with {{{{ errorCode }}}} {_IN_WHICH_TIME}\
+{{% if error %}}, the last one with: {{{{ error }}}}{{% else %}}.{{% endif +%}}
 
-{{ url or publicUrl }}
+{{{{ url }}}}
 """,
         html=_page(
             f"""
-<p>{{{{ failures }}}} job{{{{ 's' if failures != 1 else '' }}}} of type {{{{ jobType }}}} failed\
-{{% if errorCode %}} ({{{{ errorCode }}}}){{% endif %}}.</p>
-{{% if error %}}
-<p style="white-space:pre-line">{{{{ error|truncate(2000) }}}}</p>
+<p>{_FAILED} with {{{{ errorCode }}}} {_IN_WHICH_TIME}{{% if error %}}, the last one with:</p>
+<p style="white-space:pre-line">{{{{ error }}}}</p>
+{{% else %}}.</p>
 {{% endif %}}
-{_link("url or publicUrl", "Open")}
+{_link("url", "Open")}
 """
         ),
+    ),
+    Builtin(
+        name=WEBHOOK_FAILING,
+        description="So many attempts in a row have failed to reach an endpoint; it is switched off at disablesAt",
+        variables=("username", "webhookId", "webhookUrl", "failures", "disablesAt"),
+        subject="A webhook keeps failing",
+        body=f"""Hello {{{{ username }}}},
+
+{_FAILING}
+
+{{{{ publicUrl }}}}
+""",
+        html=_page(f"<p>{_FAILING}</p>\n{_link('publicUrl', 'Open')}"),
+    ),
+    Builtin(
+        name=WEBHOOK_DISABLED,
+        description="An endpoint was switched off; reason is gone, where it answered 410, or failing",
+        variables=("username", "webhookId", "webhookUrl", "failures", "reason"),
+        subject="A webhook was switched off",
+        body=f"""Hello {{{{ username }}}},
+
+{_DISABLED}
+
+{{{{ publicUrl }}}}
+""",
+        html=_page(f"<p>{_DISABLED}</p>\n{_link('publicUrl', 'Open')}"),
     ),
 )
 

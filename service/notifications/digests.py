@@ -64,8 +64,8 @@ WITH member AS (
     SELECT message.id, message.user_id, message.channel, message.organization_id, message.notification_type,
         message.digest, message.next_attempt_at <= %(now)s AS is_due, message.template = 'job_failed' AS is_failure,
         jsonb_build_object(
-            'title', coalesce(send.title, message.data ->> 'title', message.data ->> 'subject', ''),
-            'message', coalesce(send.message, message.data ->> 'message', message.data ->> 'text', ''),
+            'title', coalesce(send.title, message.data ->> 'subject', message.data ->> 'title', ''),
+            'message', coalesce(send.message, message.data ->> 'text', message.data ->> 'message', ''),
             'createdAt', to_char(message.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')) AS item
     FROM channel_messages AS message LEFT JOIN LATERAL (
         SELECT title, message FROM notification_sends WHERE id = message.send_id OFFSET 0) AS send ON true

@@ -12,7 +12,7 @@ from service.clock import utcnow
 from service.database import after_commit, fetch_all, transaction
 from service.events import SendResolved, WebhookDisabled, WebhookEvent
 from service.ids import new_id
-from service.notification_templates.builtin import NOTICE
+from service.notification_templates.builtin import APPROVAL_RESOLVED, WEBHOOK_DISABLED, WEBHOOK_FAILING
 from service.notifications import providers
 from service.notifications.channel_messages import SEND_TASK
 from service.notifications.counts import lock_inboxes
@@ -27,7 +27,11 @@ CATEGORY = "system"
 
 @dataclass(frozen=True)
 class Announcement:
-    """News for one user; `preference` is the type that he is asked by, `type` the notification's."""
+    """News for one user; `preference` is the type that he is asked by.
+
+    `type` is the notification's, and names the template of its mail, which is given the `variables`. A digest shows the
+    title and the message, as the inbox does.
+    """
 
     organization_id: UUID
     user_id: UUID
@@ -36,6 +40,7 @@ class Announcement:
     title: str
     message: str
     data: Mapping[str, Any]
+    variables: Mapping[str, Any]
 
 
 def announce(announcement: Announcement) -> None:
@@ -66,7 +71,8 @@ _MAIL = f"""
 INSERT INTO channel_messages (id, organization_id, user_id, channel, source_id, notification_type, template, data,
     status, reason, digest, attempts, created_at, next_attempt_at)
 SELECT derived_id(event.id, event.user_id || ':email'), event.organization_id, event.user_id, '{EMAIL}', event.id,
-    event.preference, '{NOTICE}', jsonb_build_object('subject', event.title, 'text', event.message),
+    event.preference, event.notification,
+    %(variables)s::jsonb || jsonb_build_object('subject', event.title, 'text', event.message),
     CASE WHEN %(email_enabled)s THEN decision.status ELSE 'suppressed' END,
     CASE WHEN %(email_enabled)s THEN decision.reason ELSE 'channel_off' END,
     decision.digest, 0, event.at,
@@ -99,6 +105,7 @@ def _plan(announcement: Announcement) -> dict[str, list[dict[str, Any]]]:
             "title": announcement.title,
             "message": announcement.message,
             "data": json.dumps(announcement.data),
+            "variables": json.dumps(announcement.variables),
             "email_enabled": providers.is_on(EMAIL),
         },
     )
@@ -124,14 +131,19 @@ def on_sends_resolved(events: Sequence[SendResolved]) -> None:
         send = event.send
         done = DONE.get(send["resolution"], f"chose “{event.label}”")
         news = f"{event.username} {done}: {send['title']}"
-        data = {
-            "sendId": str(send["id"]),
-            "resolution": send["resolution"],
-            "resolvedBy": str(send["resolved_by"]),
-        }
+        resolution = {"resolution": send["resolution"]}
+        data = {"sendId": str(send["id"]), **resolution, "resolvedBy": str(send["resolved_by"])}
+        words = {"title": send["title"], **resolution, "label": event.label, "resolvedBy": event.username}
         announce(
             Announcement(
-                send["organization_id"], send["sender_id"], APPROVALS, "approval_resolved", news, f"{news}.", data
+                send["organization_id"],
+                send["sender_id"],
+                APPROVALS,
+                APPROVAL_RESOLVED,
+                news,
+                f"{news}.",
+                data,
+                words,
             )
         )
 
@@ -139,18 +151,21 @@ def on_sends_resolved(events: Sequence[SendResolved]) -> None:
 def _of_webhook(event: WebhookEvent) -> Announcement:
     webhook = event.webhook
     url = webhook["url"]
+    data = {"webhookId": str(webhook["id"]), "url": url, "failures": webhook["failures"]}
+    words = {"webhookId": data["webhookId"], "webhookUrl": url, "failures": webhook["failures"]}
     if not isinstance(event, WebhookDisabled):
-        type_, title = "webhook_failing", "A webhook keeps failing"
+        type_, title = WEBHOOK_FAILING, "A webhook keeps failing"
         message = (
             f"The last {webhook['failures']} attempts to reach {url} have failed. After {DISABLES_AT} in a row, or "
             "after five days, the endpoint is switched off."
         )
+        words["disablesAt"] = DISABLES_AT
     else:
-        type_, title = "webhook_disabled", "A webhook was switched off"
+        type_, title = WEBHOOK_DISABLED, "A webhook was switched off"
         cause = "answered 410 Gone" if webhook["disabled_reason"] == "gone" else "has failed for too long"
         message = (
             f"{url} {cause}, so nothing more is sent to it. What it misses is kept and can be recovered once the "
             "endpoint is switched on again."
         )
-    data = {"webhookId": str(webhook["id"]), "url": url, "failures": webhook["failures"]}
-    return Announcement(webhook["organization_id"], webhook["user_id"], WEBHOOKS, type_, title, message, data)
+        words["reason"] = webhook["disabled_reason"]
+    return Announcement(webhook["organization_id"], webhook["user_id"], WEBHOOKS, type_, title, message, data, words)

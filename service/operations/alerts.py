@@ -19,6 +19,7 @@ from service.accounts.models import User
 from service.accounts.roles import ADMIN, OPERATOR
 from service.clock import isoformat, utcnow
 from service.database import fetch_all, fetch_one, transaction
+from service.notification_templates.builtin import FAILURE_ALERT
 from service.notifications.counts import lock_inboxes
 from service.notifications.preferences import ALERTS
 from service.notifier.announcements import Announcement, announce
@@ -26,7 +27,6 @@ from service.settings import current_settings
 
 log = structlog.get_logger(__name__)
 
-FAILURE_ALERT = "failure_alert"
 # An alert tells how many have failed since the last one, unless that is as long ago.
 FORGOTTEN_AFTER = timedelta(days=1)
 MESSAGE_LENGTH = 300
@@ -197,7 +197,8 @@ def _announcement(failing: Failing, failures: int, user_id: UUID) -> Announcemen
         when = f"within {settings.alert_window_seconds} s"
     else:
         when = f"since the last alert ({isoformat(failing.alerted_at)})"
-    message = f"{title} with {failing.error_code} {when}, the last one with: {failing.message[:MESSAGE_LENGTH]}\n{url}"
+    error = failing.message[:MESSAGE_LENGTH]
+    message = f"{title} with {failing.error_code} {when}, the last one with: {error}\n{url}"
     data = {
         "jobType": failing.job_type,
         "errorCode": failing.error_code,
@@ -205,7 +206,13 @@ def _announcement(failing: Failing, failures: int, user_id: UUID) -> Announcemen
         "since": isoformat(failing.alerted_at),
         "url": url,
     }
-    return Announcement(failing.organization_id, user_id, ALERTS, FAILURE_ALERT, title, message, data)
+    words = {
+        **data,
+        "isOwn": failing.owner_id is not None,
+        "withinSeconds": settings.alert_window_seconds,
+        "error": error,
+    }
+    return Announcement(failing.organization_id, user_id, ALERTS, FAILURE_ALERT, title, message, data, words)
 
 
 def _counted(failing: Failing, failures: int) -> str:

@@ -28,7 +28,7 @@ def hold(user: Account, count: int = 1, *, due: bool = True, channel: str = "ema
             next_attempt_at=at,
             **{
                 "reason": "quiet_hours",
-                "template": "notice",
+                "template": "webhook_failing",
                 "data": {"subject": f"News {number}", "text": "Read them."},
                 **columns,
             },

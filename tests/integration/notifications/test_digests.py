@@ -55,7 +55,9 @@ def test_one_message_leaves_as_it_is_and_several_as_one(app: Flask, make_user: M
         kept = {each.id: each for each in messages(alone)}
         assert Counter(each.status for each in kept.values()) == {"pending": 2, "held": 1}
         assert kept[waiting[0]].status == "held"
-        assert {each.template for each in kept.values()} == {"notice"}, "by two channels, so nothing is gathered"
+        assert {each.template for each in kept.values()} == {"webhook_failing"}, (
+            "by two channels, so nothing is gathered"
+        )
         (digest,) = (each for each in messages(busy) if each.template == "digest")
         gathered = {each.id: (each.status, each.digest_id) for each in messages(busy) if each.template != "digest"}
         assert gathered == dict.fromkeys(members, ("digested", digest.id))

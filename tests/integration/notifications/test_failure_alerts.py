@@ -13,6 +13,7 @@ from service.clock import utcnow
 from service.database import db, transaction
 from service.jobs import lifecycle
 from service.jobs.submission import Submission, submit_jobs
+from service.notifications.composing import words_of
 from service.notifications.digests import MAXIMUM_ITEMS, release_held
 from service.notifications.models import ChannelMessage, Notification
 from service.notifications.preferences import put_preference
@@ -127,6 +128,12 @@ def test_the_next_alert_waits_and_says_how_many_more(app: Flask, make_user: Make
             "10 of your jobs of type demo-steps failed",
             "23 more of your jobs of type demo-steps failed",
         ]
+        for user in (owner, operator):
+            mails = [
+                words_of(user.organization_id, each.template, None, each.data, "email") for each in alert_mails(user)
+            ]
+            assert [each.subject for each in mails] == [each.title for each in alerts(user)]
+            assert ["since the last alert" in each.text for each in mails] == [False, True]
 
 
 def test_an_owner_hears_of_his_own_only(app: Flask, make_user: MakeUser) -> None:

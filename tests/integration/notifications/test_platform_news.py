@@ -1,4 +1,4 @@
-"""What the platform itself tells: webhooks in trouble and settled approvals, to who wants to hear of them."""
+"""What the platform itself tells: webhooks in trouble, settled approvals, alerts; to whom, and in whose words."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import pytest
+import structlog
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import select
@@ -19,16 +21,22 @@ from service.clock import utcnow
 from service.database import transaction
 from service.events import WebhookDisabled, WebhookFailing, publish
 from service.ids import new_id
+from service.jobs import lifecycle
+from service.jobs.submission import Submission, submit_job
+from service.notification_templates.builtin import BUILTINS
+from service.notification_templates.models import NotificationTemplate
 from service.notifications.channel_messages import SEND_TASK, send_due_messages
 from service.notifications.digests import release_held
 from service.notifications.models import ChannelMessage
 from service.notifications.preferences import put_default, put_preference
 from service.notifications.providers import smtp_connections
+from service.operations.alerts import alert_to_failures
 from service.queue import fall_asleep
 from service.realtime.models import UntoldEvent
 from tests.conftest import Account, MakeUser
-from tests.factories.channel_messages import make_due, messages
+from tests.factories.channel_messages import hold, make_due, messages
 from tests.factories.inboxes import ask_for_approval
+from tests.factories.jobs import run_a_job, start
 
 pytestmark = pytest.mark.usefixtures("in_app")
 
@@ -185,3 +193,151 @@ def test_who_asked_may_not_want_to_hear_what_became_of_it(app: Flask, client: Fl
         with transaction() as session:
             mails = session.scalars(select(ChannelMessage).where(ChannelMessage.user_id == sender.id))
             assert [mail.notification_type for mail in mails] == ["approvals"]
+
+
+class Occasions:
+    """What makes the platform write to a user, by the name of the template."""
+
+    def __init__(self, app: Flask, client: FlaskClient, make_user: MakeUser, user: Account) -> None:
+        self.app, self.client, self.make_user, self.user = app, client, make_user, user
+
+    def password_reset(self) -> None:
+        forgot = {"email": f"{self.user.username}@example.com"}
+        assert self.client.post("/api/auth/password/forgot", json=forgot).status_code < 300
+
+    def job_completed(self) -> None:
+        run_a_job(self.app, self.user)
+
+    def job_failed(self) -> None:
+        submission = Submission(type="demo-steps", payload={"steps": 1})
+        row = submit_job(submission, organization_id=self.user.organization_id, user_id=self.user.id).row
+        job_id = UUID(str(row["id"]))
+        start(job_id)
+        lifecycle.fail_job(job_id, 1, {"code": "disk_full", "message": "No <space> left", "retryable": False})
+
+    def digest(self) -> None:
+        hold(self.user, 2, digest="daily")
+
+    def approval_resolved(self) -> None:
+        asked = self.make_user(organization=self.user.organization_id)
+        notification_id = ask_for_approval(self.user, [asked])[asked.id]
+        pressed = self.client.post(f"/api/notifications/{notification_id}/actions/approve", headers=asked.headers)
+        assert pressed.status_code == 200
+
+    def failure_alert(self) -> None:
+        put_preference(self.user.id, "job_status", "email", {"enabled": False})
+        self.job_failed()
+        alert_to_failures()
+
+    def webhook_failing(self) -> None:
+        fails(self.user)
+
+    def webhook_disabled(self) -> None:
+        fails(self.user, WebhookDisabled)
+
+
+@pytest.fixture
+def occasions(
+    app: Flask, client: FlaskClient, make_user: MakeUser, change_settings: Callable[..., None]
+) -> Callable[[Account], Occasions]:
+    """What makes the platform write to a user; one failed job is enough for an alert."""
+    change_settings(alert_failures=1)
+    return lambda user: Occasions(app, client, make_user, user)
+
+
+def mail_to(server: MailCatcher, user: Account) -> EmailMessage:
+    """The one mail to a user, which waits for nothing."""
+    make_due(user)
+    release_held()
+    (mail,) = mails_to(server, user)
+    return mail
+
+
+def text_of(mail: EmailMessage, kind: str = "plain") -> str:
+    """What a mail says."""
+    body = mail.get_body((kind,))
+    assert body is not None
+    text: str = body.get_content().replace("\r\n", "\n")
+    return text
+
+
+@pytest.mark.parametrize("name", BUILTINS)
+def test_every_message_of_the_platform_gives_way_to_a_tenants_own_with_all_it_is_sent_with(
+    client: FlaskClient, make_user: MakeUser, server: MailCatcher, occasions: Callable[[Account], Occasions], name: str
+) -> None:
+    user = make_user()
+    operator = make_user(("operator",), user.organization_id)
+    variables = [*BUILTINS[name].variables, *BUILTINS[name].optional]
+    template = {
+        "name": name,
+        "channels": ["email"],
+        "subject": f"Our own {name}",
+        "body": "\n".join(f"{each}: {{{{ {each}|tojson }}}}" for each in variables),
+        "variables": variables,
+    }
+    made = client.post("/api/notification-templates", json=template, headers=operator.headers)
+    assert made.status_code == 201, made.json
+    getattr(occasions(user), name)()
+    mail = mail_to(server, user)
+    assert str(mail["Subject"]) == f"Our own {name}"
+    said = dict(line.split(": ", 1) for line in text_of(mail).splitlines() if line)
+    assert list(said) == variables
+    assert said["username"] == f'"{user.username}"'
+    assert [each for each, value in said.items() if value == "null"] == (["since"] if name == "failure_alert" else [])
+
+
+@pytest.mark.parametrize("name", ["approval_resolved", "failure_alert", "webhook_failing", "webhook_disabled"])
+def test_without_one_the_mail_says_what_the_inbox_says(
+    client: FlaskClient, make_user: MakeUser, server: MailCatcher, occasions: Callable[[Account], Occasions], name: str
+) -> None:
+    user = make_user()
+    getattr(occasions(user), name)()
+    mail = mail_to(server, user)
+    (news,) = (each for each in inbox(client, user) if each["type"] == name)
+    assert str(mail["Subject"]) == news["title"]
+    for line in news["message"].removesuffix(".").splitlines():
+        assert line in text_of(mail)
+    assert text_of(mail).startswith(f"Hello {user.username},")
+    assert "<space>" not in text_of(mail, "html")
+    assert mail["List-Unsubscribe"] is not None
+
+
+@pytest.mark.parametrize("body", ["{{ label.nothing }}", "{{ title }} {{ gone }}"], ids=["fails", "asks for more"])
+def test_a_mail_is_not_lost_where_the_tenants_words_fail(
+    make_user: MakeUser, server: MailCatcher, occasions: Callable[[Account], Occasions], body: str
+) -> None:
+    user = make_user()
+    with transaction() as session:
+        # As one that was written when messages were sent with more than they are today.
+        session.add(
+            NotificationTemplate(
+                organization_id=user.organization_id,
+                name="approval_resolved",
+                locale="en",
+                version=1,
+                channels=["email"],
+                subject="Our own",
+                body=body,
+                variables=["label", "title", *(["gone"] if "gone" in body else [])],
+            )
+        )
+    occasions(user).approval_resolved()
+    with structlog.testing.capture_logs() as logged:
+        mail = mail_to(server, user)
+    assert str(mail["Subject"]).endswith(" approved: Deploy on Friday?")
+    assert [(each["event"], each["template"]) for each in logged if each["log_level"] == "warning"] == [
+        ("template_passed_over", "approval_resolved")
+    ]
+
+
+def test_a_digest_of_them_shows_what_the_inbox_shows(
+    client: FlaskClient, make_user: MakeUser, server: MailCatcher, occasions: Callable[[Account], Occasions]
+) -> None:
+    user = make_user()
+    put_preference(user.id, "approvals", "email", {"enabled": True, "digest": "daily"})
+    occasions(user).approval_resolved()
+    occasions(user).approval_resolved()
+    text = text_of(mail_to(server, user))
+    for each in inbox(client, user):
+        assert each["title"].endswith(" approved: Deploy on Friday?")
+        assert f"- {each['title']}\n  {each['message']}" in text

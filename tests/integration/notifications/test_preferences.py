@@ -229,7 +229,7 @@ def test_what_waits_for_its_hour_is_not_sent_once_it_is_muted(
     with app.app_context():
         with transaction() as session:
             for type_, id_ in held.items():
-                message = ChannelMessage(id=id_, user_id=user.id, channel="email", template="notice", data={})
+                message = ChannelMessage(id=id_, user_id=user.id, channel="email", template="digest", data={})
                 message.status, message.reason, message.notification_type = "held", "digest", type_
                 session.add(message)
         if by_link:

@@ -81,7 +81,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"all": True, "title": None}, "title"),
     ({"all": True, "template": "no-such"}, "template"),
     ({"all": True, "templateId": str(new_id())}, "templateId"),
-    ({"all": True, "template": "notice", "variables": {"subject": "Scan"}}, "variables.text"),
+    ({"all": True, "template": "job_completed", "variables": {"jobName": "Scan", "jobId": "7"}}, "variables.url"),
     ({"all": True, "type": "two words"}, "type"),
     ({"all": True, "category": "Releases"}, "category"),
     ({"all": True, "category": "r" * 51}, "category"),
@@ -270,14 +270,14 @@ def test_a_template_speaks_to_each_by_name(
     client: FlaskClient, make_user: MakeUser, post: Any, work: Any, mailbox: Mailbox
 ) -> None:
     sender = make_user(("sender",))
-    variables = {"subject": "Maintenance", "text": "At noon."}
-    sent = post(sender, userId=str(sender.id), title=None, message=None, template="notice", variables=variables)
+    variables = {"jobName": "Maintenance", "jobId": "7", "url": "https://example.com/7"}
+    sent = post(sender, userId=str(sender.id), title=None, message=None, template="job_completed", variables=variables)
     assert sent.status_code == 422, "null is no title"
-    body = {"type": "informational", "userId": str(sender.id), "template": "notice", "variables": variables}
+    body = {"type": "informational", "userId": str(sender.id), "template": "job_completed", "variables": variables}
     accepted = client.post("/api/notifications", json=body, headers=sender.headers).json
     work(accepted["id"])
     (notification,) = inbox(client, sender)
-    assert notification["title"] == "Maintenance"
+    assert notification["title"] == "Maintenance has completed"
     assert f"Hello {sender.username}," in notification["message"]
     words = {"name": "loud", "channel": "in_app", "subject": "Hi", "body": "{{ username|upper }}!"}
     admin = make_user(("admin",), sender.organization_id)

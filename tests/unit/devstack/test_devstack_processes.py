@@ -31,7 +31,7 @@ def family(folder: Path, before: str = "", after: str = "") -> tuple[Process, li
     program = Program("family", (sys.executable, "-c", FAMILY.format(before=before, after=after)))
     process = Process(program, log_folder=folder)
     process.start()
-    until(lambda: len(process.log_tail().split()) == 2, "both numbers")
+    until(lambda: len(process.log_tail().split()) == 2, lambda: f"both numbers: {process.log_tail()!r}")
     return process, [int(pid) for pid in process.log_tail().split()]
 
 

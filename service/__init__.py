@@ -39,8 +39,9 @@ def create_app(settings: Settings, *, serves: bool = True) -> Flask:
         "connect_args": {
             "connect_timeout": 3,
             "application_name": "carillon",
-            # Prepared statements are planned once, not anew for the first five calls and then perhaps for each.
-            "options": "-c timezone=UTC -c plan_cache_mode=force_generic_plan",
+            # Prepared statements are planned once, not anew for the first five calls and then perhaps for each. None
+            # runs for so long that compiling it would pay.
+            "options": "-c timezone=UTC -c plan_cache_mode=force_generic_plan -c jit=off",
             # A half-open connection is noticed in about 20 s rather than in two hours.
             "keepalives_idle": 10,
             "keepalives_interval": 5,

@@ -42,7 +42,8 @@ GATHER_SECONDS = 0.02
 # So are rows claimed together that come at this pace; a row that comes alone is claimed at once. The busier the
 # machine, the longer claims take, and the more rows one of them is to serve.
 PACE_SECONDS = 0.01
-CLAIM_SHARE = 0.2
+MOST_PACE_SECONDS = 0.025
+CLAIM_SHARE = 0.3
 # How long the task waits for more before it ends; while it waits, a wake-up costs no message and no new task.
 LINGER_SECONDS = 1.0
 LISTEN_SECONDS = 0.5
@@ -182,12 +183,14 @@ def _attend(this: _Round) -> None:
     """Look for work until there is none for a while."""
     busy_at = time.monotonic()
     while not _stopping.is_set():
-        begun, began_at = 0, time.monotonic()
+        begun, pause = 0, PACE_SECONDS
         try:
-            begun = this.claim() + this.claim_backlogs()
+            began_at = time.monotonic()
+            begun = this.claim()
+            pause = min(max(PACE_SECONDS, (time.monotonic() - began_at) / CLAIM_SHARE), MOST_PACE_SECONDS)
+            begun += this.claim_backlogs()
         except DATABASE_AWAY as error:
             log.warning("claim_postponed", error=str(error).splitlines()[0])
-        pause = max(PACE_SECONDS, (time.monotonic() - began_at) / CLAIM_SHARE)
         # Without a place there is no telling whether anything is due.
         if begun or _places().free == 0:
             busy_at = time.monotonic()

@@ -30,22 +30,23 @@ ON CONFLICT DO NOTHING RETURNING key
 
 
 def claim(user_id: UUID, key: str, body_hash: bytes, job_ids: Sequence[str], now: datetime) -> list[JobRow] | None:
-    """Take a key for new jobs: None; or the jobs it led to before. Raises IdempotencyConflict.
-
-    Jobs that are not known yet are noted by `settle`, in the same transaction.
-    """
+    """Take a key for new jobs: None; or the jobs it led to before. Raises IdempotencyConflict."""
     parameters = {"user_id": str(user_id), "key": key}
     claimed = fetch_one(CLAIM, {**parameters, "body_hash": body_hash, "job_ids": _array(job_ids), "now": now})
-    if claimed is not None:
-        return None
+    return None if claimed is not None else first_jobs(user_id, key, body_hash)
+
+
+def first_jobs(user_id: UUID, key: str, body_hash: bytes) -> list[JobRow] | None:
+    """The jobs that a key led to before; None for one that is new. Raises IdempotencyConflict."""
     known = fetch_one(
         """
         SELECT body_hash, job_ids::text[] AS job_ids FROM idempotency_keys
         WHERE user_id = %(user_id)s AND key = %(key)s
         """,
-        parameters,
+        {"user_id": str(user_id), "key": key},
     )
-    assert known is not None
+    if known is None:
+        return None
     if bytes(known["body_hash"]) != body_hash:
         raise IdempotencyConflict
     first = fetch_all(
@@ -62,7 +63,7 @@ def claim(user_id: UUID, key: str, body_hash: bytes, job_ids: Sequence[str], now
 
 
 def settle(user_id: UUID, key: str, job_ids: Sequence[object]) -> None:
-    """Note which jobs a claimed key led to: known only now, or in place of a unique job one that there was."""
+    """Note which jobs a claimed key led to: a unique job may have led to one that there was."""
     fetch_all(
         "UPDATE idempotency_keys SET job_ids = %(job_ids)s::uuid[] WHERE user_id = %(user_id)s AND key = %(key)s",
         {"user_id": str(user_id), "key": key, "job_ids": _array(job_ids)},

@@ -190,6 +190,10 @@ def change_preference(preference_id: UUID, identity: Identity, changes: Mapping[
     with transaction() as session:
         preference = session.get(NotificationPreference, preference_id, with_for_update=True)
         if preference is None:
+            # Two who choose at once do not undo each other: the second finds the row of the first.
+            _lock(identity.user_id)
+            preference = session.get(NotificationPreference, preference_id, with_for_update=True)
+        if preference is None:
             return _choose(preference_id, identity, changes)
         if preference.user_id != identity.user_id:
             raise PreferenceNotFound

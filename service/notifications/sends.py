@@ -155,24 +155,29 @@ def send_all(
     """
     for new in news:
         sender.check(new)
+    owner = owner_of(sender)
+    if idempotency_key is not None and (first := _first(owner, idempotency_key, news)) is not None:
+        # Before anything that depends on the present: what was accepted once may not be acceptable any more.
+        return _replayed(first)
+    # Outside of the transaction that writes: templates take their time, and connections are few.
+    checked = [_checked(new, sender, _place(number, news)) for number, new in enumerate(news)]
+    sends = [_row(new, sender, send_id) for new, send_id in zip(checked, ids or [new_id() for _ in news], strict=True)]
+    submissions = [each for send, new in zip(sends, checked, strict=True) for each in _submissions(send, new)]
     with transaction() as session:
-        owner = owner_of(sender)
         if idempotency_key is not None:
-            # Before anything that depends on the present: what was accepted once may not be acceptable any more.
-            first = idempotency.claim(owner, idempotency_key, _digest(news), (), utcnow())
+            job_ids = [str(each.id) for each in submissions]
+            first = idempotency.claim(owner, idempotency_key, _digest(news), job_ids, utcnow())
             if first is not None:
                 return _replayed(first)
-        checked = [_checked(new, sender, _place(number, news)) for number, new in enumerate(news)]
-        sends = [
-            _row(new, sender, send_id) for new, send_id in zip(checked, ids or [new_id() for _ in news], strict=True)
-        ]
-        submissions = [each for send, new in zip(sends, checked, strict=True) for each in _submissions(send, new)]
         session.add_all(sends)
         session.flush()
         submit_jobs(submissions, organization_id=sender.organization_id, user_id=owner)
-        if idempotency_key is not None:
-            idempotency.settle(owner, idempotency_key, [each.id for each in submissions])
         return [Sent(send.id, _jobs_of(send.id, submissions)) for send in sends]
+
+
+def _first(owner_id: UUID, idempotency_key: str, news: Sequence[NewSend]) -> Sequence[JobRow] | None:
+    with transaction():
+        return idempotency.first_jobs(owner_id, idempotency_key, _digest(news))
 
 
 def _place(number: int, news: Sequence[NewSend]) -> str:

@@ -41,10 +41,13 @@ WITH waiting AS (
     WHERE status = 'pending' AND channel = ANY(ARRAY['email', 'whatsapp', 'push']) AND next_attempt_at IS NULL
         AND created_at < %(before)s),
 job AS (
-    SELECT waiting.send_id, waiting.channel, jobs.status, jobs.discarded_at
-    FROM waiting JOIN jobs ON jobs.tags @> ARRAY['send:' || waiting.send_id::text]
-        AND array_length(jobs.tags, 1) IS NOT NULL
-        AND jobs.type = replace(waiting.channel, '_', '-') || '-notification'),
+    SELECT waiting.send_id, waiting.channel, tagged.*
+    FROM waiting, LATERAL (
+        SELECT type, status, discarded_at, completed_at FROM jobs
+        WHERE tags @> ARRAY['send:' || waiting.send_id::text] AND array_length(tags, 1) IS NOT NULL
+        -- Looked up by the index of tags, and not joined with all jobs of the type.
+        OFFSET 0) AS tagged
+    WHERE tagged.type = replace(waiting.channel, '_', '-') || '-notification'),
 ownerless AS MATERIALIZED (
     SELECT send_id, channel,
         send.cancelled_at IS NOT NULL OR EXISTS (
@@ -55,7 +58,7 @@ ownerless AS MATERIALIZED (
     WHERE NOT EXISTS (
         SELECT FROM job WHERE (job.send_id, job.channel) = (waiting.send_id, waiting.channel)
             AND (job.status NOT IN ({", ".join(f"'{status}'" for status in sorted(FINAL))})
-                OR (job.status = 'failed' AND job.discarded_at IS NULL)))),
+                OR job.completed_at > %(before)s OR (job.status = 'failed' AND job.discarded_at IS NULL)))),
 stray AS (
     SELECT message.id, was_cancelled, has_expired
     FROM ownerless JOIN channel_messages AS message USING (send_id, channel)

@@ -75,7 +75,7 @@ failing AS (
     FROM owned GROUP BY organization_id, job_type, error_code HAVING sum(failures) >= %(threshold)s
     UNION ALL
     SELECT owned.organization_id, owned.user_id, job_type, error_code, failures
-    FROM owned JOIN users AS owner ON owner.id = owned.user_id
+    FROM owned, LATERAL (SELECT is_active, roles FROM users WHERE id = owned.user_id OFFSET 0) AS owner
     WHERE notify AND failures >= %(threshold)s AND owner.is_active
         AND NOT owner.roles && ARRAY['{ADMIN}', '{OPERATOR}']),
 told AS (

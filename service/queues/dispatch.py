@@ -42,11 +42,18 @@ class Windows:
     sizes: dict[str, int] = field(default_factory=dict)
     # Whether the last pass parked jobs: behind them there may be many like them, and others behind those.
     meets_limits: bool = False
-    # How many messages the last pass left in each queue, and when by the clock.
+    # How many messages the last pass left in each queue, when it counted them, and how long after the one before it.
     left: dict[str, int] = field(default_factory=dict)
     looked_at: float | None = None
+    elapsed: float | None = None
     # Seconds, from some moment on.
     clock: Callable[[], float] = monotonic
+
+    def look(self) -> None:
+        """A pass begins, and counts the messages that wait."""
+        now = self.clock()
+        self.elapsed = None if self.looked_at is None else now - self.looked_at
+        self.looked_at = now
 
     def size(self, queue: str) -> int:
         """How many messages may wait in a queue."""
@@ -60,21 +67,21 @@ class Windows:
     def adapt(self, queue: str, waiting: int) -> int:
         """The size of a queue's window now that so many messages wait."""
         size, pace = self.size(queue), self._pace(queue, waiting)
-        if waiting:
+        if pace is None and self.elapsed is not None:
+            size = min(size, 2 * LEAST_AHEAD)
+        elif waiting:
             size = max(min(round((pace or 0.0) * AHEAD_SECONDS), MOST_AHEAD), size - size // 8 - 1, LEAST_AHEAD)
         elif pace:
             # They may have been waited for.
             size = max(size, min(2 * size, MOST_AHEAD))
-        elif pace is None and self.looked_at is not None:
-            size = 2 * LEAST_AHEAD
         self.sizes[queue] = size
         return size
 
     def _pace(self, queue: str, waiting: int) -> float | None:
         """Messages a second that have gone since the last pass; None where that was too long ago."""
-        if self.looked_at is None or (elapsed := self.clock() - self.looked_at) > PACE_KNOWN_SECONDS:
+        if self.elapsed is None or self.elapsed > PACE_KNOWN_SECONDS:
             return None
-        return max(self.left.get(queue, 0) - waiting, 0) / max(elapsed, 0.001)
+        return max(self.left.get(queue, 0) - waiting, 0) / max(self.elapsed, 0.001)
 
 
 @dataclass(frozen=True)
@@ -187,6 +194,7 @@ def dispatch(windows: Windows) -> Pass:
     """Send the jobs whose turn it is: one pass, which looks at no more of them than it may need."""
     with transaction():
         lock_dispatch()
+        windows.look()
         state = _state()
         allowances = Allowances(state.now)
         allowances.load(state.parked)
@@ -220,7 +228,6 @@ def dispatch(windows: Windows) -> Pass:
         ahead = {queue: state.levels[queue].total() for queue, jobs in candidates.items() if jobs}
         lasts = min(windows.lasts(queue, waiting[queue], count) for queue, count in ahead.items())
     windows.left = {queue: levels.total() for queue, levels in state.levels.items()}
-    windows.looked_at = windows.clock()
     return Pass(len(rows), len(parked), lasts, min((start for start in starts if start is not None), default=None))
 
 

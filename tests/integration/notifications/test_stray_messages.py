@@ -49,7 +49,7 @@ def end_all(app: Flask) -> None:
     ended = update(Job).where(Job.completed_at.is_not(None), Job.type.endswith("-notification"))
     with app.app_context():
         with transaction() as session:
-            session.execute(ended.values(completed_at=Job.completed_at - timedelta(minutes=2)))
+            session.execute(ended.values(completed_at=utcnow() - timedelta(minutes=2)))
         while strays.end_strays() == strays.BATCH:
             continue
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from email.message import EmailMessage
@@ -11,7 +12,6 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import pytest
-import structlog
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import select
@@ -304,7 +304,11 @@ def test_without_one_the_mail_says_what_the_inbox_says(
 
 @pytest.mark.parametrize("body", ["{{ label.nothing }}", "{{ title }} {{ gone }}"], ids=["fails", "asks for more"])
 def test_a_mail_is_not_lost_where_the_tenants_words_fail(
-    make_user: MakeUser, server: MailCatcher, occasions: Callable[[Account], Occasions], body: str
+    make_user: MakeUser,
+    server: MailCatcher,
+    occasions: Callable[[Account], Occasions],
+    caplog: pytest.LogCaptureFixture,
+    body: str,
 ) -> None:
     user = make_user()
     with transaction() as session:
@@ -322,12 +326,11 @@ def test_a_mail_is_not_lost_where_the_tenants_words_fail(
             )
         )
     occasions(user).approval_resolved()
-    with structlog.testing.capture_logs() as logged:
+    with caplog.at_level(logging.WARNING):
         mail = mail_to(server, user)
     assert str(mail["Subject"]).endswith(" approved: Deploy on Friday?")
-    assert [(each["event"], each["template"]) for each in logged if each["log_level"] == "warning"] == [
-        ("template_passed_over", "approval_resolved")
-    ]
+    logged: list[Any] = [each.msg for each in caplog.records if each.levelno == logging.WARNING]
+    assert [(each["event"], each["template"]) for each in logged] == [("template_passed_over", "approval_resolved")]
 
 
 def test_a_digest_of_them_shows_what_the_inbox_shows(

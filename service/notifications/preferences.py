@@ -117,8 +117,7 @@ def is_critical_type(notification_type: str) -> bool:
 def write_default_preferences(user: User) -> None:
     """Give a new user the preferences of S1, as far as his tenant says nothing else."""
     with transaction() as session:
-        defaults = select(NotificationDefault).where(NotificationDefault.organization_id == user.organization_id)
-        given = {(each.notification_type, each.channel): each.enabled for each in session.scalars(defaults)}
+        given = _given(user.organization_id)
         session.add_all(
             NotificationPreference(
                 user_id=user.id,
@@ -128,6 +127,12 @@ def write_default_preferences(user: User) -> None:
             )
             for type_, channel, enabled in DEFAULT_PREFERENCES
         )
+
+
+def _given(organization_id: UUID) -> dict[tuple[str, str], bool]:
+    """What a tenant has defaults for, by type and channel, and whether they are on."""
+    defaults = select(NotificationDefault).where(NotificationDefault.organization_id == organization_id)
+    return {(each.notification_type, each.channel): each.enabled for each in db.session.scalars(defaults)}
 
 
 def preference_json(preference: NotificationPreference, *, is_inherited: bool = False) -> dict[str, Any]:
@@ -161,8 +166,7 @@ def _inherited(identity: Identity) -> list[NotificationPreference]:
     Of what the platform tells and what his tenant has a default for.
     """
     chosen = {(each.notification_type, each.channel) for each in _chosen(identity.user_id)}
-    defaults = select(NotificationDefault).where(NotificationDefault.organization_id == identity.organization_id)
-    given = {(each.notification_type, each.channel): each.enabled for each in db.session.scalars(defaults)}
+    given = _given(identity.organization_id)
     return [
         NotificationPreference(
             id=_id_of(identity.user_id, type_, channel),

@@ -40,26 +40,26 @@ class MailServer:
         self._controller: Controller | None = None
         self._answers = threading.Event()
         self._answers.set()
-        self.unanswered = 0
+        self._unanswered = 0
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
         """What aiosmtpd calls with a mail."""
         mail = _HEADERS.parsebytes(envelope.content)
         subject = str(mail["Subject"])
         self._mails[subject] += [Mail(address, subject, str(mail["Message-ID"])) for address in envelope.rcpt_tos]
-        self.unanswered += 1
-        try:
+        # Who is counted has no answer before the block ends: one that may be on its way is not counted.
+        if not self._answers.is_set():
+            self._unanswered += 1
             await asyncio.to_thread(self._answers.wait)
-        finally:
-            self.unanswered -= 1
         return "250 OK"
 
     @contextmanager
     def silent(self, senders: int) -> Iterator[None]:
         """So many mails were taken, and none who sends them knows it yet; in the block nobody is answered."""
+        self._unanswered = 0
         self._answers.clear()
         try:
-            until(lambda: self.unanswered >= senders, lambda: f"{senders} senders; {self.unanswered}")
+            until(lambda: self._unanswered >= senders, lambda: f"{senders} senders; {self._unanswered}")
             yield
         finally:
             self._answers.set()

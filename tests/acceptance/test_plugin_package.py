@@ -24,8 +24,10 @@ def downloads(plugged: Platform) -> Path:
     return folder
 
 
-def test_its_own_tests_pass(example_sources: Path) -> None:
+def test_its_own_tests_pass(example_sources: Path, tmp_path: Path) -> None:
+    # Left to choose, it would close pytest's own folder to other accounts, while their servers have their data in it.
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    command += [f"--basetemp={tmp_path / 'pytest'}"]
     outcome = subprocess.run(command, cwd=example_sources, capture_output=True, text=True, check=False, timeout=100)
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
     assert " passed" in outcome.stdout

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Generator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -27,10 +29,13 @@ def soaked(tmp_path_factory: pytest.TempPathFactory) -> Soak:
     # Tokens outlive the soak, and workers that stop hand back what takes longer than most jobs.
     settings = {"ACCESS_TOKEN_SECONDS": "7200", "SHUTDOWN_GRACE_SECONDS": "1"}
     platform = Platform(folder, **settings)
-    # A server that forgets when it is killed would lose what was accepted.
-    platform.stack.postgres = PostgresServer(folder / "postgres", durable=True)
-    with platform, Receiver(_refuses_some(scale.seed)) as receiver:
-        result = soak(platform, receiver, scale)
+    # Not below pytest's own folder: a second run beside this one closes it to the server's account, and a server that
+    # cannot write its control file ends.
+    with TemporaryDirectory(prefix="carillon-soak-") as data:
+        # A server that forgets when it is killed would lose what was accepted.
+        platform.stack.postgres = PostgresServer(Path(data), durable=True)
+        with platform, Receiver(_refuses_some(scale.seed)) as receiver:
+            result = soak(platform, receiver, scale)
     print(summary(result), flush=True)
     return result
 

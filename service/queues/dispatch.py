@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from math import inf
 from operator import itemgetter
 from time import monotonic
 
@@ -62,7 +63,10 @@ class Windows:
     def lasts(self, queue: str, waiting: int, ahead: int) -> float:
         """Seconds that so many messages `ahead` last, at the pace at which those of the last pass went to `waiting`."""
         pace = self._pace(queue, waiting)
-        return ahead / pace if pace else 0.0
+        if pace is None or not waiting:
+            # What has gone to the last message may have gone much faster.
+            return 0.0
+        return ahead / pace if pace else inf
 
     def adapt(self, queue: str, waiting: int) -> int:
         """The size of a queue's window now that so many messages wait."""

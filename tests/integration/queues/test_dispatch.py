@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from math import inf
 from typing import Any
 from uuid import UUID
 
@@ -125,6 +126,24 @@ def test_a_tenants_thousand_jobs_do_not_hold_up_anothers_ten(make_user: MakeUser
             break
     assert not left
     assert done <= 2 * len(mine) + 2 * LEAST_AHEAD + SENT_AT_ONCE, "the tenants took turns"
+
+
+def test_the_next_look_comes_as_late_as_the_workers_pace_allows(make_user: MakeUser) -> None:
+    now = [0.0]
+    submit(make_user(), 100)
+    windows = Windows(clock=lambda: now[0])
+
+    def look_after(seconds: float, ended: int) -> float | None:
+        now[0] += seconds
+        for job_id in sent()[:ended]:
+            work_off(job_id)
+        return dispatch(windows).lasts
+
+    assert look_after(0, ended=0) == 0.0, "nobody knows how fast they go"
+    assert look_after(0.5, ended=0) == inf, "nothing goes"
+    assert look_after(0.5, ended=len(sent())) == 0.0, "all are gone, and may have been gone for long"
+    ahead = len(sent())
+    assert look_after(0.5, ended=2) == pytest.approx((ahead - 2) / 4), "four a second"
 
 
 def test_a_higher_priority_overtakes_held_and_sent_jobs(make_user: MakeUser) -> None:

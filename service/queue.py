@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -62,6 +62,8 @@ def enqueue_jobs(jobs: Iterable[Any]) -> None:
 
 def _publish(jobs: Iterable[Any]) -> None:
     amqp = celery_app.amqp
+    # A list of Redis is there once something is in it; a queue of RabbitMQ drops what comes before it is declared.
+    declared: Sequence[Any] | None = () if _is_redis() else None
     with celery_app.producer_or_acquire() as producer, producer.batch():
         for job in jobs:
             # What `send_task` does in the end, without its look-ups of options that our messages never have.
@@ -72,6 +74,11 @@ def _publish(jobs: Iterable[Any]) -> None:
                 {},
                 time_limit=job["timeout"] + HARD_LIMIT_GRACE_SECONDS,
                 soft_time_limit=job["timeout"],
+                # It goes to SQL; Celery's backend has it only while that cannot be done (see `tasks.lease`).
+                ignore_result=True,
+                # Or each would be worked out from the arguments, with care for those that are long or nested.
+                argsrepr=f"({str(job['id'])!r},)",
+                kwargsrepr="{}",
             )
             amqp.send_task_message(
                 producer,
@@ -79,6 +86,7 @@ def _publish(jobs: Iterable[Any]) -> None:
                 message,
                 queue=job["queue"],
                 priority=_broker_priority(job["priority"]),
+                declare=declared,
             )
 
 
@@ -90,8 +98,12 @@ def level_of(priority: int) -> int:
 def _broker_priority(priority: int) -> int:
     level = level_of(priority)
     # Kombu's Redis transport serves the lowest number first, RabbitMQ the highest.
-    is_redis = str(celery_app.conf.broker_url).startswith("redis")
-    return BROKER_LEVELS - 1 - level if is_redis else level
+    return BROKER_LEVELS - 1 - level if _is_redis() else level
+
+
+@cache
+def _is_redis() -> bool:
+    return str(celery_app.conf.broker_url).startswith("redis")
 
 
 # A job that ignores its soft limit is killed this much later.

@@ -2,7 +2,8 @@
 
 It sends the progress that was held back, and it holds on to the jobs: a job is held by a lease of 30 s in SQL. The
 thread renews it every 10 s, and looks every 2 s whether somebody asked to cancel the job or gave it to another worker.
-A process that dies stops renewing, and the job is rescued.
+A process that dies stops renewing, and the job is rescued. A result that is not in SQL at once goes to Celery's result
+backend, where the rescue finds it should the process die before the database answers.
 
 A body that has not ended some time after that is ended by force: a process of a pool is killed. Where threads share a
 process there is no such means, and the thread only says so.
@@ -59,6 +60,8 @@ class Attempt:
     last_words: Callable[[str], None] | None = None
     # Keeps the lines so far.
     keep_lines: Callable[[], None] | None = None
+    # Leaves the result of a body that has ended where a rescue finds it.
+    keep_result: Callable[[], object] | None = None
     in_body: bool = False
     # JobCancelled or LeaseLost, once that is known.
     verdict: type[JobMustEnd] | None = None
@@ -193,6 +196,16 @@ def _attend() -> None:
                     log.exception("lease_not_looked_after", job_id=attempt.job_id)
             if attempt.reporter is not None:
                 attempt.reporter.flush_due()
+            if attempt.keep_result is not None:
+                _keep_result(attempt, attempt.keep_result)
+
+
+def _keep_result(attempt: Attempt, keep: Callable[[], object]) -> None:
+    attempt.keep_result = None
+    try:
+        keep()
+    except Exception:
+        log.exception("result_not_kept", job_id=attempt.job_id)
 
 
 def _look_after(attempt: Attempt, now: float) -> None:

@@ -154,8 +154,13 @@ def _end_attempt(
 
 
 def complete_job(job_id: UUID, attempt: int, result: Any, progress: Mapping[str, Any] | None = None) -> JobRow | None:
-    """End an attempt with its result; None when the fence has moved."""
-    return _end_attempt(JobCompleted, job_id, attempt, result=result, progress=progress)
+    """End an attempt with its result, or as failed where the database refuses that; None when the fence has moved."""
+    try:
+        return _end_attempt(JobCompleted, job_id, attempt, result=result, progress=progress)
+    except DataError:
+        log.exception("result_refused", job_id=str(job_id), attempt=attempt)
+    error = {"code": "invalid_result", "message": "The result cannot be stored.", "retryable": False}
+    return fail_job(job_id, attempt, error, progress=progress)
 
 
 def fail_job(
@@ -354,7 +359,8 @@ def relay() -> int:
 def rescue() -> int:
     """Deal with active jobs whose lease has run out; how many.
 
-    An attempt that Celery's result backend knows to have ended is ended so, instead of running again.
+    An attempt that Celery's result backend knows to have ended, because SQL could not be told, is ended so, instead of
+    running again.
     """
     with transaction():
         expired = fetch_all(
@@ -366,19 +372,10 @@ def rescue() -> int:
             {"batch": BATCH},
         )
     for job in expired:
-        try:
-            _rescue_one(UUID(str(job["id"])), job["attempt"])
-        except DataError:
-            # One whose result the database refuses must not stand in the way of the others.
-            log.exception("result_refused", job_id=str(job["id"]))
-            error = {"code": "invalid_result", "message": "The result cannot be stored.", "retryable": False}
-            fail_job(UUID(str(job["id"])), job["attempt"], error)
+        job_id, attempt = UUID(str(job["id"])), job["attempt"]
+        state, outcome = attempt_outcome(job_id, attempt)
+        if state == "SUCCESS":
+            complete_job(job_id, attempt, outcome)
+        else:
+            lose_attempt(job_id, attempt)
     return len(expired)
-
-
-def _rescue_one(job_id: UUID, attempt: int) -> None:
-    state, outcome = attempt_outcome(job_id, attempt)
-    if state == "SUCCESS":
-        complete_job(job_id, attempt, outcome)
-    else:
-        lose_attempt(job_id, attempt)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import requests
+from redis import Redis
 from standardwebhooks import Webhook
 
 from devstack import programs
@@ -150,6 +151,25 @@ def test_a_postgres_that_is_restarted_under_load_loses_no_accepted_job(
         "SELECT id, status FROM jobs WHERE user_id = %s AND status <> 'completed'", person.id
     )
     assert open_jobs == []
+
+
+def test_a_result_that_the_database_could_not_take_outlives_its_worker(platform: Platform, person: Person) -> None:
+    job_id = person.submit(payload={"steps": 2, "sleepMs": 400})
+    person.await_status(job_id, "active")
+    postgres, worker = platform.stack.postgres, platform.stack.process("worker")
+    assert postgres
+    postgres.stop()
+    with Redis.from_url(platform.stack.redis_url) as redis:
+        key = f"carillon:results:celery-task-meta-{job_id}.1"
+        until(lambda: b'"SUCCESS"' in (redis.get(key) or b""), "the result in Celery's backend", 20)
+    worker.kill()
+    postgres.start()
+    worker.start()
+    # That a lease has run out is waited for elsewhere; the time that workers have after a restart is waited for here.
+    platform.records.rows("UPDATE jobs SET lease_expires_at = now() WHERE id = %s", job_id)
+    until(lambda: platform.records.statuses([job_id])["completed"] == 1, "the end in SQL", RESCUE_SECONDS)
+    assert platform.records.job(job_id)["result"]["steps"] == 2
+    assert platform.records.executions(job_id) == [(1, "completed")], "its body ran once"
 
 
 class Load:

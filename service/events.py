@@ -165,9 +165,9 @@ def plan_with(planner: Planner) -> None:
         _planners.append(planner)
 
 
-def plans_of(event_type: type[JobEvent]) -> list[Plan]:
+def plans_of(event_type: type[JobEvent]) -> tuple[Plan, ...]:
     """What the planners give for a kind of event."""
-    return [planner(event_type) for planner in _planners]
+    return tuple(planner(event_type) for planner in _planners)
 
 
 def subscribe(subscriber: Subscriber, *types: type[Event]) -> None:

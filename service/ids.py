@@ -24,4 +24,4 @@ def first_id_at(moment: datetime) -> UUID:
 def derived_id(event: UUID, recipient: str) -> UUID:
     """The id of what an event becomes for somebody, always the same: SQL's function of this name, in Python."""
     digest = hashlib.md5(f"{event}{recipient}".encode(), usedforsecurity=False).hexdigest()
-    return UUID(f"{str(event)[:14]}7{digest[:3]}-8{digest[3:6]}-{digest[6:18]}")
+    return UUID(f"{str(event)[:14]}7{digest[13:16]}-8{digest[17:20]}-{digest[20:]}")

@@ -16,13 +16,12 @@ from service.jobs.rows import COLUMNS
 
 
 @cache
-def _statement(event_type: type[JobEvent], step: str, extra: str) -> tuple[str, tuple[Plan, ...]]:
-    plans = tuple(plans_of(event_type))
+def _statement(step: str, extra: str, plans: Sequence[Plan]) -> str:
     tables = ", ".join([step, *[plan.tables for plan in plans]])
     results = "".join(
         f", (SELECT json_agg({name}) FROM {name})::text AS planned_{name}" for plan in plans for name in plan.results
     )
-    return f"WITH {tables} SELECT {COLUMNS}{extra}{results} FROM job", plans
+    return f"WITH {tables} SELECT {COLUMNS}{extra}{results} FROM job"
 
 
 def transition(
@@ -38,7 +37,8 @@ def transition(
     `step`: common table expressions, of which `job` returns `RETURNED` of the jobs that move; `parameters` has `now`.
     `extra`: more columns of `job` for the rows. `known`: columns that the caller wrote and need not read.
     """
-    statement, plans = _statement(event_type, step, extra)  # type: ignore[arg-type]  # a class is hashable
+    plans = plans_of(event_type)
+    statement = _statement(step, extra, plans)
     for plan in plans:
         parameters = {**parameters, **plan.parameters()}
     with transaction(is_single=True):

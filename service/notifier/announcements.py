@@ -17,7 +17,7 @@ from service.notifications import providers
 from service.notifications.channel_messages import SEND_TASK
 from service.notifications.counts import lock_inboxes
 from service.notifications.preferences import APPROVALS, EMAIL, WEBHOOKS, decision
-from service.notifier.channels.base import IS_CRITICAL, follow_ups, parameters, plans
+from service.notifier.channels.base import IS_CRITICAL, follow_ups, parameters, planning, plans
 from service.realtime import untold
 from service.realtime.log import append
 from service.webhooks.outbox import DISABLES_AT
@@ -89,13 +89,14 @@ INSERT INTO untold_events (user_id, created_at) SELECT user_id, created_at FROM 
 
 
 def _plan(announcement: Announcement) -> dict[str, list[dict[str, Any]]]:
-    statements = {**plans(), "mail": _MAIL, "untold": _UNTOLD}
+    channels = planning()
+    statements = {**plans(channels), "mail": _MAIL, "untold": _UNTOLD}
     parts = ", ".join(f"{name} AS ({sql})" for name, sql in statements.items())
     results = ", ".join(f"(SELECT coalesce(json_agg({name}), '[]') FROM {name})::text AS {name}" for name in statements)
     rows = fetch_all(
         f"WITH {_EVENT}, {parts} SELECT {results}",
         {
-            **parameters(),
+            **parameters(channels),
             "id": str(new_id()),
             "now": utcnow(),
             "organization_id": str(announcement.organization_id),

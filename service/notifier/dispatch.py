@@ -7,6 +7,7 @@ and is made good by the housekeeping ticks, or the event log says plainly that s
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from service.clock import isoformat, utcnow
@@ -40,8 +41,8 @@ from service.events import (
 from service.jobs.representation import job_json
 from service.jobs.states import QUEUED
 from service.notifier.announcements import on_sends_resolved, on_webhook_events
-from service.notifier.channels.base import follow_ups, parameters, plans
-from service.notifier.rules import CATEGORY, JOB_STATUS, PARAMETERS, RULES, notice_of, notices
+from service.notifier.channels.base import follow_ups, parameters, planning, plans
+from service.notifier.rules import CATEGORY, JOB_STATUS, PARAMETERS, RULES, Rule, notice_of, notices
 from service.queue import DISPATCH_TASK
 from service.realtime import untold
 from service.realtime.log import Entry, append
@@ -78,7 +79,15 @@ def plan(event_type: type[JobEvent]) -> Plan:
     """What follows an event in the statement that makes it true: the parts of all channels, however many there are."""
     rule = RULES.get(event_type)
     if rule is None:
-        return Plan(f"untold AS ({untold.PLAN})", ("untold",), dict)
+        return _PLAN_OF_THE_REST
+    return _plan(event_type, rule, planning(rule.notification))  # type: ignore[arg-type]  # a class is hashable
+
+
+_PLAN_OF_THE_REST = Plan(f"untold AS ({untold.PLAN})", ("untold",), dict)
+
+
+@cache
+def _plan(event_type: type[JobEvent], rule: Rule, channels: tuple[str, ...]) -> Plan:
     event = f"""event AS (
         SELECT event_id(%(now)s, job.id, job.version) AS id, %(now)s::timestamptz AS at,
             job.organization_id, job.user_id, job.id AS job_id, job.name AS job_name,
@@ -88,10 +97,10 @@ def plan(event_type: type[JobEvent]) -> Plan:
             jsonb_build_object('jobId', job.id, 'jobType', job.type) AS data, {rule.actions} AS actions,
             '{rule.webhook}' AS webhook, {rule.webhook_data} AS webhook_data
         FROM job)"""
-    statements = {**plans(rule.notification), "untold": untold.PLAN}
+    statements = {**plans(channels), "untold": untold.PLAN}
     parts = [f"{name} AS ({sql})" for name, sql in statements.items()]
     of_rule = PARAMETERS.get(event_type, notices)
-    return Plan(", ".join([event, *parts]), tuple(statements), lambda: {**of_rule(), **parameters(rule.notification)})
+    return Plan(", ".join([event, *parts]), tuple(statements), lambda: {**of_rule(), **parameters(channels)})
 
 
 def on_job_events(events: Sequence[JobEvent]) -> None:

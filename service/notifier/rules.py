@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 from service.events import JobCancelled, JobCompleted, JobCreated, JobEvent, JobFailed, JobStarted
-from service.jobs.registry import all_job_types
+from service.jobs.registry import Notices, all_job_types
 from service.settings import current_settings
 
 # The type of preference that all news of jobs falls under (S1, default preferences).
@@ -95,7 +96,13 @@ def notice_of(rule: Rule) -> str:
 
 def notices() -> dict[str, Any]:
     """What the types of jobs want said of them."""
-    return {"notices": json.dumps({kind.name: asdict(kind.notices) for kind in all_job_types() if kind.notices})}
+    return {"notices": _written(tuple((kind.name, kind.notices) for kind in all_job_types() if kind.notices))}
+
+
+@cache
+def _written(notices: tuple[tuple[str, Notices], ...]) -> str:
+    # Types come with the start of a process, and with tests.
+    return json.dumps({name: asdict(each) for name, each in notices})
 
 
 def _of_created() -> dict[str, Any]:

@@ -257,7 +257,8 @@ class Gateway:
         if message["type"] == "subscribe":
             self._begin(user_id, followed)
         elif message["type"] == "message":
-            self._deliver(user_id, followed, parse_message(message["data"]))
+            for event in parse_message(message["data"]):
+                self._deliver(user_id, followed, event)
 
     def _tell_stats(self, stats: dict[str, Any]) -> None:
         if stats != self._stats:

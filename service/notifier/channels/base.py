@@ -32,7 +32,8 @@ class Channel(Protocol):
     `PLAN` are data-modifying statements by their names over the rows of `event` (see `service.notifier.dispatch`) and
     over those of each other, with the parameter of `IS_CRITICAL` and those that `parameters` gives, if there is such a
     function; they have to return rows, which are handed to `after_commit` by the same names once they stand. `ONLY`,
-    where it is there, are the notifications that the channel plans for: the statements of all others are spared it.
+    where it is there, are the notifications that the channel plans for, and `is_on` whether it plans anything at all:
+    the other statements are spared it.
     """
 
     PLAN: Mapping[str, str]
@@ -52,23 +53,29 @@ def channels() -> Mapping[str, Channel]:
     }
 
 
-def plans(notification: str | None = None) -> dict[str, str]:
-    """The statements of all channels by their names, for an event that becomes this notification or any other."""
-    return {name: sql for channel in _planning(notification) for name, sql in channel.PLAN.items()}
+def planning(notification: str | None = None) -> tuple[str, ...]:
+    """The names of the channels that plan for an event, as the settings have it: one that becomes this notification."""
+    return tuple(name for name, channel in channels().items() if _plans(channel, notification))
 
 
-def parameters(notification: str | None = None) -> dict[str, Any]:
+def _plans(channel: Channel, notification: str | None) -> bool:
+    only = getattr(channel, "ONLY", None)
+    is_on = getattr(channel, "is_on", None)
+    return (only is None or notification in only) and (is_on is None or is_on())
+
+
+def plans(planning: Sequence[str]) -> dict[str, str]:
+    """The statements of some channels by their names."""
+    return {name: sql for channel in planning for name, sql in channels()[channel].PLAN.items()}
+
+
+def parameters(planning: Sequence[str]) -> dict[str, Any]:
     """The parameters of these statements."""
     given: dict[str, Any] = {"critical_types": list(current_settings().critical_notification_types)}
-    for channel in _planning(notification):
-        if (of_channel := getattr(channel, "parameters", None)) is not None:
+    for channel in planning:
+        if (of_channel := getattr(channels()[channel], "parameters", None)) is not None:
             given |= of_channel()
     return given
-
-
-def _planning(notification: str | None) -> list[Channel]:
-    each = ((channel, getattr(channel, "ONLY", None)) for channel in channels().values())
-    return [channel for channel, only in each if only is None or notification in only]
 
 
 def follow_ups(planned: Planned) -> FollowUp:

@@ -29,7 +29,7 @@ SELECT derived_id(event.id, event.user_id || ':email'), event.organization_id, e
         ELSE decision.next_attempt_at END
 FROM event JOIN users AS recipient ON recipient.id = event.user_id
     CROSS JOIN LATERAL ({decision("'email'", "event.preference", IS_CRITICAL, at="event.at")}) AS decision
-WHERE %(email_enabled)s AND event.tells_inbox
+WHERE event.tells_inbox
 ON CONFLICT (id) DO NOTHING
 RETURNING id
 """
@@ -37,11 +37,15 @@ RETURNING id
 PLAN = {"email": _MESSAGES}
 
 
+def is_on() -> bool:
+    """Whether there are mails at all."""
+    return providers.is_on(EMAIL)
+
+
 def parameters() -> Mapping[str, Any]:
     """What the plan asks of the settings."""
     settings = current_settings()
     return {
-        "email_enabled": providers.is_on(EMAIL),
         "email_gather_seconds": settings.email_gather_seconds,
         "email_jobs_url": f"{settings.public_url}/jobs/",
     }

@@ -102,7 +102,8 @@ class Circuits:
     def probe(self, endpoint: str) -> bool:
         """Whether a single delivery may go to an endpoint whose circuit is not closed: at most one at a time."""
         try:
-            return bool(_scripts()[1](keys=[CIRCUITS_KEY], args=[endpoint, _now(), PROBE_SECONDS]))
+            probe = _scripts()[1]
+            return bool(probe(keys=[CIRCUITS_KEY], args=[endpoint, _now(), PROBE_SECONDS], client=redis()))
         except RedisError as error:
             self._lose(error)
             return True

@@ -68,7 +68,7 @@ class Rest(NamedTuple):
 def rest_of(place: str) -> Rest | None:
     """The rest of a provider; None where a letter may go: after a rest this is said to one letter only."""
     try:
-        answer = _scripts()[0](keys=[_key(place)], args=[_now(), PROBE_SECONDS])
+        answer = _scripts()[0](keys=[_key(place)], args=[_now(), PROBE_SECONDS], client=redis())
     except RedisError:
         return None
     return Rest(float(answer[0]), answer[1].decode()) if answer else None
@@ -78,7 +78,7 @@ def failed(place: str, error: str) -> None:
     """Note that a provider failed."""
     rules = (RESTS_AFTER, REST_SECONDS, REST_SECONDS_LIMIT, FORGET_SECONDS)
     try:
-        _scripts()[1](keys=[_key(place)], args=[_now(), error[:ERROR_LENGTH], *rules])
+        _scripts()[1](keys=[_key(place)], args=[_now(), error[:ERROR_LENGTH], *rules], client=redis())
     except RedisError as trouble:
         log.warning("provider_health_not_told", error=str(trouble))
 

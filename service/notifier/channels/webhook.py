@@ -29,7 +29,7 @@ CASE WHEN webhook.active THEN 'pending' ELSE 'skipped' END, webhook.active AND w
 _TIMESTAMP = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"""
 
 # S0 knows three events, so its receivers are told no others unless they ask; and its single URL is told of what no
-# endpoint is told of.
+# endpoint is told of. What is no event of a job, an announcement for one, is told as a notification alone.
 _DELIVERIES = f"""
 INSERT INTO webhook_deliveries {_COLUMNS}
 SELECT derived_id(event.id, webhook.id::text), event.organization_id, event.user_id, webhook.id, event.id,
@@ -38,7 +38,8 @@ SELECT derived_id(event.id, webhook.id::text), event.organization_id, event.user
         'data', jsonb_build_object('id', event.job_id, 'jobname', event.job_name, 'userId', event.user_id)
             || event.webhook_data),
     {_STATE}
-FROM event JOIN webhooks AS webhook ON webhook.user_id = event.user_id AND (webhook.event_type = event.webhook
+FROM event JOIN webhooks AS webhook ON webhook.user_id = event.user_id AND event.webhook IS NOT NULL
+    AND (webhook.event_type = event.webhook
     OR webhook.event_type = 'all' AND (webhook.payload_format <> 'flat' OR event.webhook IN ('completed', 'failed')))
 WHERE NOT webhook.is_legacy OR NOT EXISTS (SELECT FROM webhooks AS other WHERE other.user_id = event.user_id
     AND other.active AND NOT other.is_legacy AND other.event_type IN (event.webhook, 'all'))

@@ -33,6 +33,7 @@ from service.notifications.providers import smtp_connections
 from service.operations.alerts import alert_to_failures
 from service.queue import fall_asleep
 from service.realtime.models import UntoldEvent
+from service.webhooks.models import WebhookDelivery
 from tests.conftest import Account, MakeUser
 from tests.factories.channel_messages import hold, make_due, messages
 from tests.factories.inboxes import ask_for_approval
@@ -158,6 +159,20 @@ def test_what_is_muted_in_the_inbox_leaves_nothing_to_be_told(client: FlaskClien
     with transaction() as session:
         # Of which his log would be taken for broken.
         assert session.scalars(select(UntoldEvent.id).where(UntoldEvent.user_id == user.id)).all() == []
+
+
+def test_endpoints_for_everything_hear_of_them_as_little_as_those_for_jobs(
+    client: FlaskClient, make_user: MakeUser
+) -> None:
+    user = make_user()
+    for event_type in ("all", "completed", "notification"):
+        body = {"url": f"http://127.0.0.1:9/{event_type}", "eventType": event_type, "payloadFormat": "standard"}
+        assert client.post("/api/webhooks", json=body, headers=user.headers).status_code == 201
+    fails(user)
+    [told] = inbox(client, user)
+    with transaction() as session:
+        planned = session.scalars(select(WebhookDelivery).where(WebhookDelivery.user_id == user.id)).all()
+    assert [(each.event_type, str(each.event_id)) for each in planned] == [("notification.created", told["id"])]
 
 
 def test_the_sender_is_woken_for_what_may_leave_now(make_user: MakeUser) -> None:

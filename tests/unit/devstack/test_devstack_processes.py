@@ -16,13 +16,13 @@ from devstack.settings import PROJECT_FOLDER, StackSettings
 from devstack.stack import Stack
 from tests.acceptance.waiting import until
 
-# A parent with one child of its own, as a worker has; both write their numbers and then wait.
+# A parent with one child of its own, as a worker has; both write their numbers, each in one go, and then wait.
 FAMILY = """
 import os, signal, time
 {before}
 child = os.fork()
 {after}
-print(os.getpid(), flush=True)
+os.write(1, b"%d\\n" % os.getpid())
 time.sleep(60)
 """
 

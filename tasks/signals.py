@@ -73,7 +73,7 @@ def forget_inherited_connections(**_: Any) -> None:
 
 def spare_collector(**_: Any) -> None:
     """What was loaded stays: the collector would look through it again and again, for 0.1 s each time."""
-    gc.collect()
+    # There is next to no garbage yet, and each process of a pool would spend that time on finding it.
     gc.freeze()
 
 

@@ -35,7 +35,8 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 @pytest.fixture(scope="session")
 def suffering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """A whole platform that the fault tests stop, kill and restart; each leaves it healthy."""
-    with Platform(tmp_path_factory.mktemp("suffering")) as platform:
+    # What happens while a client comes back is to be there for it: with the usual length only some two seconds of news.
+    with Platform(tmp_path_factory.mktemp("suffering"), EVENT_LOG_LENGTH="10000") as platform:
         yield platform
 
 

@@ -113,10 +113,11 @@ def test_a_client_whose_connection_is_cut_again_and_again_hears_everything_once(
         job_ids = submit(person)
         for reached in range(50, JOBS, 90):
             until(lambda reached=reached: done(socket.journal) >= reached, f"{reached} jobs", 30)  # type: ignore[misc]
-            socket.disconnected.clear()
+            until(lambda: not socket.disconnected.is_set(), "a connection to cut", 10)
             assert line.cut()
-            stream.reconnect()
+            # First, for it will soon be connected again.
             assert socket.disconnected.wait(10), "the client did not notice"
+            stream.reconnect()
         await_right_picture(picture, job_ids)
         for journal in (socket.journal, stream.journal):
             journal.all_completed(job_ids)

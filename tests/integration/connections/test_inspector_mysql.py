@@ -74,7 +74,6 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
             user,
         ],
         check=True,
-        capture_output=True,
     )
     port = free_port()
     process = subprocess.Popen(

@@ -23,7 +23,8 @@ export interface StateEvents {
   refused: CarillonError;
 }
 
-type Acknowledgement = { ok: true; [more: string]: unknown } | { ok: false; error: ErrorBody };
+type Answer = { ok: true; [more: string]: unknown };
+type Acknowledgement = Answer | { ok: false; error: ErrorBody };
 
 /** How a namespace behaves. */
 export interface ChannelOptions {
@@ -121,16 +122,24 @@ export class Channel<Events extends ConnectionEvents> extends Emitter<Events & S
     this.#hasConnected = false;
   }
 
-  /** Emit an event; its acknowledgement. Rejects with CarillonApiError or CarillonConnectionError. */
-  async call(name: string, data: unknown): Promise<Record<string, unknown>> {
-    if (!this.socket.connected) throw new CarillonConnectionError(`${name}: not connected`);
-    const answer = await (this.socket.timeout(ANSWER_MS).emitWithAck(name, data) as Promise<Acknowledgement>).catch(
-      (error: unknown) => {
-        throw new CarillonConnectionError(`${name} was not answered`, error);
-      },
-    );
-    if (!answer.ok) throw new CarillonApiError(answer.error);
-    return answer;
+  /**
+   * Emit an event; its acknowledgement. Rejects with CarillonApiError or CarillonConnectionError.
+   *
+   * `take` is told of a good one before anything that the platform sent after it is heard: who awaits a promise goes
+   * on only later.
+   */
+  call(name: string, data: unknown, take?: (answer: Answer) => void): Promise<Answer> {
+    return new Promise((resolve, reject) => {
+      if (!this.socket.connected) throw new CarillonConnectionError(`${name}: not connected`);
+      this.socket.timeout(ANSWER_MS).emit(name, data, (error: Error | null, answer: Acknowledgement) => {
+        if (error) reject(new CarillonConnectionError(`${name} was not answered`, error));
+        else if (!answer.ok) reject(new CarillonApiError(answer.error));
+        else {
+          take?.(answer);
+          resolve(answer);
+        }
+      });
+    });
   }
 
   #adjust(): void {

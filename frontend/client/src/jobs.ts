@@ -38,6 +38,8 @@ class Watched {
   turns = 0;
   /** Whether its events come to this user, and with them everything there is to know. */
   isOwn = false;
+  /** Progress that was heard while the first reading was under way, which may be older. */
+  early: Progress | null = null;
   isSubscribed = false;
   isReading = false;
   readAgain = false;
@@ -170,7 +172,8 @@ export class JobStore {
     if (!watched || (watched.isOwn && !isNumbered)) return;
     watched.isOwn ||= isNumbered;
     const { job } = watched.view;
-    if (job && !isFinal(job.status)) this.#show(watched, { job: { ...job, status: "active", progress }, error: null });
+    if (!job) watched.early = progress;
+    else if (!isFinal(job.status)) this.#show(watched, { job: { ...job, status: "active", progress }, error: null });
   }
 
   #complete(jobId: string, result: unknown, isTruncated = false, isNumbered: boolean): void {
@@ -240,8 +243,7 @@ export class JobStore {
     try {
       while (watched.readAgain && !this.#isGone(watched)) {
         watched.readAgain = false;
-        const { turns } = watched;
-        this.#takeReading(watched, await this.#gate.run(() => this.#fetch(watched)), turns);
+        await this.#gate.run(() => this.#fetch(watched));
       }
       this.#readLater(watched);
     } catch (error) {
@@ -251,24 +253,30 @@ export class JobStore {
     }
   }
 
-  async #fetch(watched: Watched): Promise<Job> {
-    const subscribed = await this.#subscribe(watched);
-    const isWithheld = subscribed?.status === "completed" && subscribed.sensitive && subscribed.result === null;
-    if (subscribed && !isWithheld) return subscribed;
-    return this.#rest.request<Job>("GET", `/api/jobs/${encodeURIComponent(watched.id)}`);
+  async #fetch(watched: Watched): Promise<void> {
+    const { turns } = watched;
+    watched.early = null;
+    if (await this.#subscribe(watched, turns)) return;
+    const job = await this.#rest.request<Job>("GET", `/api/jobs/${encodeURIComponent(watched.id)}`);
+    this.#takeReading(watched, job, turns);
   }
 
-  async #subscribe(watched: Watched): Promise<Job | undefined> {
-    if (!this.#channel.isConnected || Date.now() < this.#busyUntil) return undefined;
+  /** Whether the answer told all there is to know. */
+  async #subscribe(watched: Watched, turns: number): Promise<boolean> {
+    if (!this.#channel.isConnected || Date.now() < this.#busyUntil) return false;
+    let isTold = false;
     try {
-      const { job } = (await this.#channel.call("subscribe:job", watched.id)) as { job: Job };
-      watched.isSubscribed = true;
-      return job;
+      await this.#channel.call("subscribe:job", watched.id, (answer) => {
+        const job = answer["job"] as Job;
+        watched.isSubscribed = true;
+        isTold = !(job.status === "completed" && job.sensitive && job.result === null);
+        if (isTold) this.#takeReading(watched, job, turns);
+      });
     } catch (error) {
       if (!(error instanceof CarillonApiError) || error.status !== 429) throw error;
       this.#busyUntil = Date.now() + BUSY_MS;
-      return undefined;
     }
+    return isTold;
   }
 
   #takeReading(watched: Watched, job: Job, turns: number): void {
@@ -279,7 +287,8 @@ export class JobStore {
       watched.readAgain = true;
       return;
     }
-    this.#show(watched, { job: { ...job, progress: furthest(before, job) }, error: null });
+    const progress = before ? furthest(before, job) : further(watched.early, job);
+    this.#show(watched, { job: { ...job, progress }, error: null });
   }
 
   #readLater(watched: Watched): void {
@@ -300,11 +309,15 @@ export class JobStore {
   }
 }
 
+function furthest(before: Job, now: Job): Progress | null {
+  const isSameAttempt = before.attempt === now.attempt && before.version === now.version;
+  return isSameAttempt ? further(before.progress, now) : (now.progress ?? before.progress);
+}
+
 /** A reading of a running job may be a little older than the last event about it. */
-function furthest(before: Job | null, now: Job): Progress | null {
-  const isSameAttempt = before?.attempt === now.attempt && before.version === now.version;
-  if (!isSameAttempt || !before.progress || isFinal(now.status)) return now.progress ?? before?.progress ?? null;
-  return now.progress && now.progress.percentage > before.progress.percentage ? now.progress : before.progress;
+function further(heard: Progress | null, now: Job): Progress | null {
+  if (!heard || isFinal(now.status)) return now.progress ?? heard;
+  return now.progress && now.progress.percentage > heard.percentage ? now.progress : heard;
 }
 
 function asCarillonError(error: unknown): CarillonError {

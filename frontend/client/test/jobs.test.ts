@@ -20,6 +20,39 @@ describe("waitForJob", () => {
     await until(() => platform.called("unsubscribe:job").length, "the end of the subscription");
   });
 
+  test("hears the progress that comes in one go with the acknowledgement", async () => {
+    const { platform } = given;
+    const client = await given.connected();
+    platform.job("a");
+    platform.onSubscribe = () => {
+      platform.onSubscribe = undefined;
+      queueMicrotask(() => {
+        platform.progress("a", 1, 2);
+        platform.progress("a", 2, 2);
+        platform.complete("a", "done");
+      });
+      return undefined;
+    };
+    const steps: number[] = [];
+    expect(await client.waitForJob("a", { onProgress: ({ current }) => steps.push(current) })).toBe("done");
+    expect(steps).toEqual([1, 2]);
+  });
+
+  test("shows the progress that overtakes the acknowledgement", async () => {
+    const { platform } = given;
+    const client = await given.connected();
+    const job = platform.job("a", { progress: { current: 1, total: 4, percentage: 25, message: "" } });
+    platform.onSubscribe = () => {
+      platform.onSubscribe = undefined;
+      platform.progress("a", 2, 4);
+      return { ok: true, job };
+    };
+    const steps: number[] = [];
+    client.subscribeJob("a", { onProgress: ({ current }) => steps.push(current) });
+    await until(() => steps.length, "the progress");
+    expect(steps).toEqual([2]);
+  });
+
   test("does not miss an end that came before the subscription", async () => {
     given.platform.job("a", { status: "completed", result: 42 });
     const client = await given.connected();

@@ -35,7 +35,9 @@ def delivery(name: str = "delivery", node: str = "delivery") -> Program:
     """Return a worker that delivers webhooks and messages and keeps house, on green threads."""
     pool = ("-P", "eventlet", "-c", "200")
     queues = ("-Q", "delivery,housekeeping")
-    return Program(name, (*_CELERY, "worker", *pool, *queues, "-n", f"{node}@%h", *_QUIET_WORKER))
+    command = (*_CELERY, "worker", *pool, *queues, "-n", f"{node}@%h", *_QUIET_WORKER)
+    # Celery imports eventlet before anything of ours, which would keep it from saying that it is deprecated.
+    return Program(name, command, environment={"PYTHONWARNINGS": "ignore::Warning:celery"})
 
 
 def beat(schedule_file: Path, name: str = "beat") -> Program:
@@ -45,7 +47,8 @@ def beat(schedule_file: Path, name: str = "beat") -> Program:
 
 def flower(port: int) -> Program:
     """Return Flower; the platform does without it when it fails."""
-    command = (*_CELERY, "flower", f"--port={port}", "--address=127.0.0.1")
+    # It warns of workers that are still starting, and tells of each plug-in that it does not need.
+    command = (*_CELERY, "flower", f"--port={port}", "--address=127.0.0.1", "--logging=error")
     return Program("flower", command, essential=False)
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import warnings
 from importlib.metadata import entry_points
 
 from service.queue import celery_app
+
+# Its maintenance is known and weighed; no need for each worker to print it at its start.
+warnings.filterwarnings("ignore", message=r"\s*Eventlet is deprecated")
 
 ENTRY_POINT_GROUP = "carillon.jobs"
 

@@ -17,7 +17,7 @@ from devstack import programs
 from devstack.ports import free_port
 from tests.acceptance.mail_server import MailServer
 from tests.acceptance.platform import Platform
-from tests.acceptance.plugins import copy_of_example, install_confidential, install_example
+from tests.acceptance.plugins import copy_of_example, install, install_confidential
 from tests.acceptance.receiver import Receiver
 from tests.acceptance.sends import MESSAGE_RETRY_SECONDS
 from tests.acceptance.waiting import until
@@ -79,7 +79,7 @@ def example_sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plugged(tmp_path_factory: pytest.TempPathFactory, example_sources: Path) -> Iterator[Platform]:
     """A whole platform with job types of other packages: the sample plug-in's, and the tests' own."""
     packages = tmp_path_factory.mktemp("packages")
-    install_example(example_sources, packages)
+    install(example_sources, packages)
     install_confidential(packages)
     var_folder = tmp_path_factory.mktemp("plugged")
     environment = {

@@ -19,8 +19,8 @@ def copy_of_example(folder: Path) -> Path:
     return copied
 
 
-def install_example(sources: Path, target: Path) -> None:
-    """Install the sample into a folder as people do, but without a network."""
+def install(sources: Path, target: Path) -> None:
+    """Install a package into a folder as people do, but without a network; leaves files beside the sources."""
     offline = ("--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check")
     command = [sys.executable, "-m", "pip", "install", "--quiet", *offline, "--target", str(target), str(sources)]
     outcome = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)

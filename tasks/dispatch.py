@@ -44,7 +44,10 @@ def _attend() -> None:
         if passed.parked:
             # Behind the parked ones there may be others.
             continue
-        if not listen(DISPATCH_TASK, _pause(passed.next_start)) and not _is_near(passed.next_start):
+        listened = time.monotonic()
+        rings = listen(DISPATCH_TASK, _pause(passed.next_start))
+        _windows.rest(time.monotonic() - listened)
+        if not rings and not _is_near(passed.next_start):
             if fall_asleep(DISPATCH_TASK):
                 continue
             return

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from math import inf
 from operator import itemgetter
 from time import monotonic
 
@@ -47,6 +46,9 @@ class Windows:
     left: dict[str, int] = field(default_factory=dict)
     looked_at: float | None = None
     elapsed: float | None = None
+    # For how long no message went since the last pass, and for how long some did before this one.
+    rested: float = 0.0
+    moved: float = 0.0
     # Seconds, from some moment on.
     clock: Callable[[], float] = monotonic
 
@@ -54,19 +56,25 @@ class Windows:
         """A pass begins, and counts the messages that wait."""
         now = self.clock()
         self.elapsed = None if self.looked_at is None else now - self.looked_at
-        self.looked_at = now
+        self.moved = max((self.elapsed or 0.0) - self.rested, 0.0)
+        self.looked_at, self.rested = now, 0.0
+
+    def rest(self, seconds: float) -> None:
+        """No message has gone for so long: nobody has rung."""
+        self.rested += seconds
 
     def size(self, queue: str) -> int:
         """How many messages may wait in a queue."""
         return self.sizes.get(queue, 2 * LEAST_AHEAD)
 
     def lasts(self, queue: str, waiting: int, ahead: int) -> float:
-        """Seconds that so many messages `ahead` last, at the pace at which those of the last pass went to `waiting`."""
-        pace = self._pace(queue, waiting)
-        if pace is None or not waiting:
+        """Seconds that so many messages `ahead` last at least, as those of the last pass went to `waiting`."""
+        if self._pace(queue, waiting) is None or not waiting:
             # What has gone to the last message may have gone much faster.
             return 0.0
-        return ahead / pace if pace else inf
+        # A few that have gone say little: so many more might have.
+        gone = max(self.left.get(queue, 0) - waiting, 0) + LEAST_AHEAD
+        return ahead * self.moved / gone
 
     def adapt(self, queue: str, waiting: int) -> int:
         """The size of a queue's window now that so many messages wait."""
@@ -74,7 +82,9 @@ class Windows:
         if pace is None and self.elapsed is not None:
             size = min(size, 2 * LEAST_AHEAD)
         elif waiting:
-            size = max(min(round((pace or 0.0) * AHEAD_SECONDS), MOST_AHEAD), size - size // 8 - 1, LEAST_AHEAD)
+            # Step by step: where workers lay idle, as many went at once as there are, which is no pace.
+            most = min(round((pace or 0.0) * AHEAD_SECONDS), 2 * size, MOST_AHEAD)
+            size = max(most, size - size // 8 - 1, LEAST_AHEAD)
         elif pace:
             # They may have been waited for.
             size = max(size, min(2 * size, MOST_AHEAD))

@@ -127,6 +127,20 @@ def _autocommitting(session: Session) -> Iterator[None]:
                 driver.autocommit = False
 
 
+@contextmanager
+def savepoint() -> Iterator[None]:
+    """A part of the present transaction that may fail by itself: it is undone, and the exception goes on."""
+    session = db.session()
+    callbacks = session.info["after_commit"]
+    before = len(callbacks)
+    try:
+        with session.begin_nested():
+            yield
+    except BaseException:
+        del callbacks[before:]
+        raise
+
+
 def after_commit(callback: Callable[[], None]) -> None:
     """Run `callback` once the present transaction has committed; never if it rolls back."""
     # SQLAlchemy's own after_commit event also fires when a savepoint is released.
@@ -143,6 +157,9 @@ class _Prepared(NamedTuple):
 
 # Prepared twice, not prepared, or prepared for a table that has changed since: a new connection knows better.
 STALE_PLANS = frozenset({"42P05", "26000", "0A000"})
+
+# Two transactions that stood in each other's way.
+CONFLICTS = frozenset({"40001", "40P01"})
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 
@@ -193,6 +210,13 @@ def fetch_all(statement: str, parameters: Mapping[str, Any]) -> Sequence[Row]:
         # A time limit may strike between a statement's preparation and the note of it.
         connection.invalidate()
         raise
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether a whole transaction that failed so may do better another time, and no part of it could go on now."""
+    if not isinstance(error, DBAPIError):
+        return False
+    return error.connection_invalidated or getattr(error.orig, "pgcode", None) in CONFLICTS | STALE_PLANS
 
 
 def fetch_one(statement: str, parameters: Mapping[str, Any]) -> Row | None:

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+import structlog
+
 from service.clock import utcnow
-from service.database import after_commit, fetch_all, transaction
+from service.database import after_commit, fetch_all, is_passing, savepoint, transaction
 from service.events import SendResolved, WebhookDisabled, WebhookEvent
 from service.ids import new_id
 from service.notification_templates.builtin import APPROVAL_RESOLVED, WEBHOOK_DISABLED, WEBHOOK_FAILING
@@ -21,6 +23,8 @@ from service.notifier.channels.base import IS_CRITICAL, follow_ups, parameters, 
 from service.realtime import untold
 from service.realtime.log import append
 from service.webhooks.outbox import DISABLES_AT
+
+log = structlog.get_logger(__name__)
 
 CATEGORY = "system"
 
@@ -54,6 +58,30 @@ def announce(announcement: Announcement) -> None:
             append(follow_up.entries, [*follow_up.wakes, *mails], untold.by_user(planned["untold"]))
 
         after_commit(push)
+
+
+def announce_each(announcements: Sequence[Announcement]) -> int:
+    """Plan several news in the present transaction, each by itself; how many could be planned.
+
+    What cannot be is logged: it keeps neither the others from being told, nor what happened from being written. Raises
+    what may do better another time, see `is_passing`.
+    """
+    with transaction():
+        # In their order at once: two who tell the same users one by one could wait for each other.
+        lock_inboxes({each.user_id for each in announcements})
+        return sum(_could_announce(each) for each in announcements)
+
+
+def _could_announce(announcement: Announcement) -> bool:
+    try:
+        with savepoint():
+            announce(announcement)
+    except Exception as error:
+        if is_passing(error):
+            raise
+        log.exception("announcement_failed", user_id=str(announcement.user_id), type=announcement.type)
+        return False
+    return True
 
 
 # The event that all channels plan for.
@@ -115,11 +143,7 @@ def _plan(announcement: Announcement) -> dict[str, list[dict[str, Any]]]:
 
 def on_webhook_events(events: Sequence[WebhookEvent]) -> None:
     """Tell the owners of endpoints that are in trouble."""
-    with transaction():
-        # In their order at once: two who tell the same users one by one could wait for each other.
-        lock_inboxes({UUID(str(event.webhook["user_id"])) for event in events})
-        for event in events:
-            announce(_of_webhook(event))
+    announce_each([_of_webhook(event) for event in events])
 
 
 # What somebody has done who pressed one of the usual buttons.
@@ -128,25 +152,19 @@ DONE = {"approve": "approved", "reject": "rejected"}
 
 def on_sends_resolved(events: Sequence[SendResolved]) -> None:
     """Tell who asked for something what became of it."""
-    for event in events:
-        send = event.send
-        done = DONE.get(send["resolution"], f"chose “{event.label}”")
-        news = f"{event.username} {done}: {send['title']}"
-        resolution = {"resolution": send["resolution"]}
-        data = {"sendId": str(send["id"]), **resolution, "resolvedBy": str(send["resolved_by"])}
-        words = {"title": send["title"], **resolution, "label": event.label, "resolvedBy": event.username}
-        announce(
-            Announcement(
-                send["organization_id"],
-                send["sender_id"],
-                APPROVALS,
-                APPROVAL_RESOLVED,
-                news,
-                f"{news}.",
-                data,
-                words,
-            )
-        )
+    announce_each([_of_send(event) for event in events])
+
+
+def _of_send(event: SendResolved) -> Announcement:
+    send = event.send
+    done = DONE.get(send["resolution"], f"chose “{event.label}”")
+    news = f"{event.username} {done}: {send['title']}"
+    resolution = {"resolution": send["resolution"]}
+    data = {"sendId": str(send["id"]), **resolution, "resolvedBy": str(send["resolved_by"])}
+    words = {"title": send["title"], **resolution, "label": event.label, "resolvedBy": event.username}
+    return Announcement(
+        send["organization_id"], send["sender_id"], APPROVALS, APPROVAL_RESOLVED, news, f"{news}.", data, words
+    )
 
 
 def _of_webhook(event: WebhookEvent) -> Announcement:

@@ -20,9 +20,8 @@ from service.accounts.roles import ADMIN, OPERATOR
 from service.clock import isoformat, utcnow
 from service.database import fetch_all, fetch_one, transaction
 from service.notification_templates.builtin import FAILURE_ALERT
-from service.notifications.counts import lock_inboxes
 from service.notifications.preferences import ALERTS
-from service.notifier.announcements import Announcement, announce
+from service.notifier.announcements import Announcement, announce_each
 from service.settings import current_settings
 
 log = structlog.get_logger(__name__)
@@ -30,6 +29,10 @@ log = structlog.get_logger(__name__)
 # An alert tells how many have failed since the last one, unless that is as long ago.
 FORGOTTEN_AFTER = timedelta(days=1)
 MESSAGE_LENGTH = 300
+
+
+class NobodyTold(Exception):
+    """There is somebody to alert, and nobody of them can be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +120,20 @@ CLAIM_OF_OWNER = _CLAIM.format(table="owner_alerts", whose="user_id", value="%(o
 
 
 def alert_to_failures() -> int:
-    """Tell operators what keeps failing in their tenants, and users what of theirs does; how many alerts that were."""
+    """Tell operators what keeps failing in their tenants, and users what of theirs does; how many alerts that were.
+
+    An alert that fails is logged and tried again by the next tick; the others are told.
+    """
     now = utcnow()
-    return sum(_alert(each, now) for each in _failing(now))
+    return sum(_could_alert(each, now) for each in _failing(now))
+
+
+def _could_alert(failing: Failing, now: datetime) -> bool:
+    try:
+        return _alert(failing, now)
+    except Exception:
+        log.exception("alert_failed", **failing.key)
+        return False
 
 
 FORGET = """
@@ -174,10 +188,12 @@ def _alert(failing: Failing, now: datetime) -> bool:
         if not fetch_all(claim, {**failing.key, "now": now, "failures": failures, "repeat": repeat}):
             return False
         recipients = _operators(failing.organization_id) if failing.owner_id is None else [failing.owner_id]
-        lock_inboxes(recipients)
-        for user_id in recipients:
-            announce(_announcement(failing, failures, user_id))
-    log.warning("jobs_failing", **failing.key, failures=failures, recipients=len(recipients))
+        told = announce_each([_announcement(failing, failures, user_id) for user_id in recipients])
+        if recipients and not told:
+            # Takes the claim back, which would keep the next tick from trying again. Who alone was not told hears of
+            # the next alert: to tell him of this one the others would be told twice.
+            raise NobodyTold
+    log.warning("jobs_failing", **failing.key, failures=failures, recipients=told)
     return True
 
 

@@ -14,6 +14,7 @@ from flask.testing import FlaskClient
 from service.realtime.log import EventId, head, read_after
 from tests.conftest import Account, MakeUser
 from tests.factories.inboxes import ask_for_approval, put_in, recounted
+from tests.factories.untellable import make_untellable
 
 pytestmark = pytest.mark.usefixtures("in_app")
 
@@ -59,6 +60,18 @@ def test_who_approves_settles_it_for_all_and_tells_who_asked(client: FlaskClient
         ("approval_resolved", f"{first.username} approved: Deploy on Friday?")
     ]
     assert news[0]["data"] == {"sendId": pressed["sendId"], "resolution": "approve", "resolvedBy": str(first.id)}
+
+
+def test_a_matter_is_settled_also_where_who_asked_cannot_be_told(client: FlaskClient, make_user: MakeUser) -> None:
+    sender = make_user()
+    asked = make_user(organization=sender.organization_id)
+    notifications = ask_for_approval(sender, [asked])
+    make_untellable(sender.id)
+    status, pressed = press(client, asked, notifications[asked.id], "approve")
+    assert (status, pressed["resolution"]) == (200, "approve")
+    (after,) = read(client, asked)["data"]
+    assert (after["resolution"], after["read"]) == ("approve", True)
+    assert read(client, sender)["data"] == []
 
 
 def test_what_is_settled_stays_so(client: FlaskClient, make_user: MakeUser) -> None:

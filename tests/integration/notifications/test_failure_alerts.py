@@ -22,6 +22,7 @@ from service.operations.models import FailureAlert, OwnerAlert
 from tests.conftest import Account, MakeUser
 from tests.factories.channel_messages import messages
 from tests.factories.jobs import send_held
+from tests.factories.untellable import make_tellable, make_untellable
 
 DISK_FULL = {"code": "disk_full", "message": "No space left", "retryable": False}
 
@@ -164,6 +165,35 @@ def test_alerts_can_be_muted(app: Flask, make_user: MakeUser) -> None:
         alert_to_failures()
         assert alerts(owner) == []
         assert [(each.status, each.reason) for each in alert_mails(owner)] == [("suppressed", "muted")]
+
+
+def told(*users: Account) -> list[int]:
+    """How many alerts each of these users has."""
+    return [len(alerts(user)) for user in users]
+
+
+def test_who_cannot_be_told_keeps_nobody_from_hearing(app: Flask, make_user: MakeUser) -> None:
+    owner = make_user()
+    operators = [make_user(("operator",), owner.organization_id) for _ in range(3)]
+    neighbours = [make_user(("operator",)) for _ in range(2)]
+    with app.app_context():
+        fail(owner, 10)
+        for neighbour in neighbours:
+            fail(neighbour, 10)
+        for broken in (operators[0], neighbours[0]):
+            make_untellable(broken.id)
+        alert_to_failures()
+        assert told(*operators) == [0, 1, 1], "within a tenant"
+        assert told(owner, *neighbours) == [1, 0, 1], "and beyond"
+        for broken in (operators[0], neighbours[0]):
+            make_tellable(broken.id)
+        alert_to_failures()
+        assert told(*neighbours) == [1, 1], "what nobody has heard of is tried again"
+        assert told(*operators) == [0, 1, 1], "and nobody is told twice"
+        turn_back(owner, timedelta(hours=1))
+        fail(owner, 10)
+        alert_to_failures()
+        assert told(*operators) == [1, 2, 2], "whom one alert passed by the next one reaches"
 
 
 def test_alerts_of_long_ago_are_forgotten(app: Flask, make_user: MakeUser) -> None:

@@ -18,6 +18,7 @@ from service.webhooks.models import Webhook
 from service.webhooks.outbox import claim_due, record_attempts
 from tests.conftest import Account, MakeUser
 from tests.factories.jobs import run_a_job
+from tests.factories.untellable import make_untellable
 from tests.factories.webhooks import delivery, endpoint, make_endpoint, outcome, plan_deliveries
 
 pytestmark = pytest.mark.usefixtures("in_app")
@@ -59,6 +60,18 @@ def test_the_owner_is_warned_once_at_fifty_failures_in_a_row(client: FlaskClient
     assert news(client, user) == ["webhook_failing"]
     assert mails(user) == ["A webhook keeps failing"]
     assert (endpoint(webhook_id).failures, endpoint(webhook_id).active) == (52, True)
+
+
+def test_what_came_of_attempts_is_kept_where_an_owner_cannot_be_told(client: FlaskClient, make_user: MakeUser) -> None:
+    users = [make_user() for _ in range(3)]
+    planned = [(make_endpoint(user), user) for user in users]
+    deliveries = [each for webhook_id, user in planned for each in plan_deliveries(user, webhook_id, 50)]
+    make_untellable(users[1].id)
+    rows = {row["id"]: row for row in claim_due(100_000, 100_000, {}).rows}
+    record_attempts([outcome(rows[each], status="failed", verdict="transient") for each in deliveries])
+    assert {delivery(each).status for each in deliveries} == {"failed"}
+    assert [endpoint(webhook_id).failures for webhook_id, _ in planned] == [50] * 3
+    assert [news(client, user) for user in users] == [["webhook_failing"], [], ["webhook_failing"]]
 
 
 def test_it_is_switched_off_at_a_hundred_and_what_it_misses_is_kept(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from flask import request
 
 from service.errors import BodyTooLarge, MalformedRequest, ValidationFailed, WrongContentType
-from service.text import is_storable_json
+from service.text import is_storable_json, levels
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -68,17 +69,15 @@ def check_body() -> None:
 
 
 def _measure(document: Any) -> None:
-    """Refuse (MalformedRequest) what is too deep, or has so many values that checking each would hold up everybody."""
-    depth, count, level = 0, 0, [document]
-    while level:
-        depth += 1
-        below: list[Any] = []
-        for value in level:
-            if isinstance(value, dict):
-                below.extend(value.values())
-            elif isinstance(value, list):
-                below.extend(value)
-        count += len(below)
-        if depth > MAXIMUM_DEPTH or count > MAXIMUM_VALUES:
+    """Refuse (MalformedRequest) what is too deep, or has so many values that checking each would hold up everybody.
+
+    And (ValidationFailed) numbers that Python reads and JSON does not have: `NaN`, and what is larger than any float.
+    """
+    # The document itself is neither a level nor a value.
+    count = -1
+    for depth, level in enumerate(levels(document)):
+        count += len(level)
+        if depth >= MAXIMUM_DEPTH or count > MAXIMUM_VALUES:
             raise MalformedRequest("The JSON is nested too deeply or holds too many values.")
-        level = below
+        if any(isinstance(value, float) and not isfinite(value) for value in level):
+            raise ValidationFailed("Numbers must be finite.")

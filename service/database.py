@@ -17,7 +17,7 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import Connection, DateTime, MetaData, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Session, registry
 from sqlalchemy.types import TypeDecorator
 
@@ -160,6 +160,8 @@ STALE_PLANS = frozenset({"42P05", "26000", "0A000"})
 
 # Two transactions that stood in each other's way.
 CONFLICTS = frozenset({"40001", "40P01"})
+# The class of what is too deep, too long or too much for the server: no other time will do better.
+LIMIT_EXCEEDED = "54"
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 
@@ -178,7 +180,7 @@ def fetch_all(statement: str, parameters: Mapping[str, Any]) -> Sequence[Row]:
 
     For the statements on a job's way. The server plans each once a connection, which otherwise costs it several times
     what the statement itself does, and no ORM objects are built. JSON columns come as text. Raises what SQLAlchemy
-    raises.
+    raises, but for what exceeds the server's limits, such as JSON that is nested too deeply: that is a DataError too.
     """
     session = db.session()
     connection: Connection = session.info.get("single") or session.connection()
@@ -203,6 +205,9 @@ def fetch_all(statement: str, parameters: Mapping[str, Any]) -> Sequence[Row]:
             db.engine.pool._invalidate(raw, error)
         if is_gone or error.pgcode in STALE_PLANS:
             connection.invalidate(error)
+        if error.pgcode is not None and error.pgcode.startswith(LIMIT_EXCEEDED):
+            # By psycopg2 it would be an OperationalError, as if the server were away.
+            raise DataError(statement, None, error) from error
         raise DBAPIError.instance(
             statement, None, error, psycopg2.Error, connection_invalidated=is_gone, dialect=dialect
         ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 # An escaped NUL, and not a backslash before the letters.
@@ -23,3 +24,17 @@ def is_storable_json(value: Any) -> bool:
     except UnicodeEncodeError:
         return False
     return _NUL.search(text) is None
+
+
+def levels(document: Any) -> Iterator[list[Any]]:
+    """The values of a JSON value by how deeply they are nested: itself alone, what is in it, what is in that."""
+    level = [document]
+    while level:
+        yield level
+        level = [value for each in level for value in _inside(each)]
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list | tuple) else ()

@@ -10,10 +10,12 @@ from typing import Any
 from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
 
 from service.jobs.errors import PermanentError, RetryLater
-from service.text import is_storable_json, storable
+from service.text import is_storable_json, levels, storable
 
 MAXIMUM_MESSAGE_LENGTH = 2_000
 MAXIMUM_TRACEBACK_LENGTH = 20_000
+# Deeper than any real result; near a thousand the parsers of those who read it give up, later PostgreSQL does.
+MAXIMUM_DEPTH = 200
 CONCEALED_MESSAGE = "The job failed. Its type is sensitive, so the details are not kept."
 
 TIMEOUTS = (SoftTimeLimitExceeded, TimeLimitExceeded)
@@ -35,12 +37,17 @@ class Concealed(Exception):
 
 
 def checked_result(result: Any) -> Any:
-    """The result of a body; raises PermanentError where it is no JSON or holds text that cannot be stored."""
+    """The result of a body; raises PermanentError where it is no JSON, or none that can be stored and read again."""
     try:
         if not is_storable_json(result):
             raise PermanentError("The result holds text that cannot be stored.", code="invalid_result")
+        is_too_deep = any(depth > MAXIMUM_DEPTH for depth, _ in enumerate(levels(result)))
+    except RecursionError:
+        is_too_deep = True
     except (TypeError, ValueError) as error:
         raise PermanentError(f"The result is no JSON: {error}", code="invalid_result") from None
+    if is_too_deep:
+        raise PermanentError(f"The result is nested more than {MAXIMUM_DEPTH} levels deep.", code="invalid_result")
     return result
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy.exc import DataError
+from sqlalchemy.exc import DataError, OperationalError
 
 from service.clock import utcnow
 from service.database import fetch_all, fetch_one, transaction
@@ -33,7 +33,7 @@ from service.jobs.retry import retry_delay
 from service.jobs.rows import COLUMNS, RETURNED
 from service.jobs.states import FINAL, QUEUED
 from service.jobs.transitions import transition
-from service.queue import attempt_outcome, depth, enqueue_jobs, queues
+from service.queue import BROKER_ERRORS, attempt_outcome, depth, enqueue_jobs, queues
 
 log = structlog.get_logger(__name__)
 
@@ -154,10 +154,10 @@ def _end_attempt(
 
 
 def complete_job(job_id: UUID, attempt: int, result: Any, progress: Mapping[str, Any] | None = None) -> JobRow | None:
-    """End an attempt with its result, or as failed where the database refuses that; None when the fence has moved."""
+    """End an attempt with its result, or as failed where that cannot be stored; None when the fence has moved."""
     try:
         return _end_attempt(JobCompleted, job_id, attempt, result=result, progress=progress)
-    except DataError:
+    except (DataError, RecursionError):
         log.exception("result_refused", job_id=str(job_id), attempt=attempt)
     error = {"code": "invalid_result", "message": "The result cannot be stored.", "retryable": False}
     return fail_job(job_id, attempt, error, progress=progress)
@@ -373,9 +373,19 @@ def rescue() -> int:
         )
     for job in expired:
         job_id, attempt = UUID(str(job["id"])), job["attempt"]
-        state, outcome = attempt_outcome(job_id, attempt)
-        if state == "SUCCESS":
-            complete_job(job_id, attempt, outcome)
-        else:
-            lose_attempt(job_id, attempt)
+        try:
+            _rescue(job_id, attempt)
+        except (OperationalError, *BROKER_ERRORS):
+            # No better with the next one.
+            raise
+        except Exception:
+            log.exception("rescue_failed", job_id=str(job_id), attempt=attempt)
     return len(expired)
+
+
+def _rescue(job_id: UUID, attempt: int) -> None:
+    state, outcome = attempt_outcome(job_id, attempt)
+    if state == "SUCCESS":
+        complete_job(job_id, attempt, outcome)
+    else:
+        lose_attempt(job_id, attempt)

@@ -1,4 +1,4 @@
-"""Text that JSON, URLs and headers can carry and PostgreSQL cannot hold is refused, not broken on."""
+"""Text and values that JSON, URLs and headers can carry and PostgreSQL cannot hold are refused, not broken on."""
 
 from __future__ import annotations
 
@@ -16,6 +16,25 @@ def test_a_whole_surrogate_pair_is_a_character(client, make_user):
     body = r'{"type": "demo-steps", "name": "\ud83d\ude80", "payload": {"steps": 1}}'
     answer = client.post("/api/jobs", data=body, content_type="application/json", headers=make_user().headers)
     assert (answer.status_code, answer.json["name"]) == (202, "\N{ROCKET}")
+
+
+@pytest.mark.parametrize(
+    ("value", "status", "code"),
+    [
+        ("NaN", 422, "validation_failed"),
+        ("-Infinity", 422, "validation_failed"),
+        ("[1e999]", 422, "validation_failed"),
+        ("[" * 60 + "]" * 60, 202, None),
+        ("[" * 100 + "]" * 100, 400, "malformed_request"),
+        ("[" * 20_000 + "]" * 20_000, 400, "malformed_request"),
+    ],
+    ids=["nan", "infinity", "large", "nested", "deep", "very-deep"],
+)
+def test_where_any_json_may_stand(client, make_user, value, status, code):
+    user = make_user(("sender",))
+    body = f'{{"type": "news", "title": "t", "message": "m", "userId": "{user.id}", "data": {{"a": {value}}}}}'
+    answer = client.post("/api/notifications", data=body, content_type="application/json", headers=user.headers)
+    assert (answer.status_code, answer.json.get("code")) == (status, code)
 
 
 @pytest.mark.parametrize("path", ["/api/jobs?q=%00", "/api/jobs?type=a%00", "/api/notifications?type=%00"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -11,9 +13,10 @@ from uuid import UUID
 import pytest
 from flask import Flask
 from sqlalchemy import select, update
+from sqlalchemy.exc import DataError
 
 from service.clock import utcnow
-from service.database import db, transaction
+from service.database import db, fetch_all, transaction
 from service.jobs import lifecycle
 from service.jobs.actions import cancel_job, retry_job
 from service.jobs.errors import JobNotCancellable, JobNotRetryable
@@ -22,8 +25,10 @@ from service.jobs.representation import job_json
 from service.jobs.states import MOVES, STATUSES
 from service.jobs.submission import Submission, submit_job
 from service.queue import celery_app
+from tasks.lease import until_written
 from tests.conftest import Account, MakeUser
 from tests.factories.jobs import send_held, start
+from tests.factories.untellable import make_tellable, make_untellable
 
 pytestmark = pytest.mark.usefixtures("in_app")
 
@@ -232,6 +237,82 @@ def test_a_result_that_cannot_be_stored_does_not_stand_in_the_way_of_others(make
     error = job(refused).error
     assert error is not None
     assert (job(refused).status, error["code"]) == ("failed", "invalid_result")
+
+
+def test_a_rescue_that_fails_does_not_stand_in_the_way_of_others(make_user: MakeUser, until: Until) -> None:
+    owner = make_user()
+    broken, lost = submit(owner), submit(make_user())
+    for job_id in (broken, lost):
+        start(job_id, 1)
+    celery_app.backend.store_result(f"{broken}.1", {"kept": True}, "SUCCESS")
+    make_untellable(owner.id)
+    for job_id, ago in ((broken, 2), (lost, 1)):
+        with transaction() as session:
+            ends = utcnow() - timedelta(seconds=ago)
+            session.execute(update(Job).where(Job.id == job_id).values(lease_expires_at=ends))
+    until(lambda: lifecycle.rescue() and job(lost).status == "queued", "the rescue")
+    assert job(broken).status == "active"
+    make_tellable(owner.id)
+    lifecycle.rescue()
+    assert (job(broken).status, job(broken).result) == ("completed", {"kept": True})
+
+
+def nested(levels: int) -> list[Any]:
+    """Lists in lists."""
+    value: list[Any] = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.fixture
+def deep_stack() -> Iterator[None]:
+    """Threads begun in the test may write JSON of any depth, as some Pythons let every thread."""
+    size, limit = threading.stack_size(512 << 20), sys.getrecursionlimit()
+    sys.setrecursionlimit(500_000)
+    yield
+    sys.setrecursionlimit(limit)
+    threading.stack_size(size)
+
+
+def end_with(app: Flask, job_id: UUID, result: Any) -> float:
+    """End a job as a worker does, in a thread of its own; how many seconds that took."""
+    began = time.monotonic()
+
+    def end() -> None:
+        with app.app_context():
+            until_written(lambda: lifecycle.complete_job(job_id, 1, result))
+
+    thread = threading.Thread(target=end, daemon=True)
+    thread.start()
+    thread.join(30)
+    return time.monotonic() - began
+
+
+def is_refused(job_id: UUID) -> bool:
+    """Whether the job has failed for its result."""
+    error = job(job_id).error
+    return job(job_id).status == "failed" and error is not None and error["code"] == "invalid_result"
+
+
+def test_a_result_too_deep_for_python_fails_the_job_at_once(app: Flask, make_user: MakeUser) -> None:
+    job_id = submit(make_user())
+    start(job_id, 1)
+    assert end_with(app, job_id, nested(20_000)) < 30
+    assert is_refused(job_id)
+
+
+@pytest.mark.usefixtures("deep_stack")
+def test_a_result_too_deep_for_postgresql_fails_the_job_at_once(app: Flask, make_user: MakeUser) -> None:
+    job_id = submit(make_user())
+    start(job_id, 1)
+    assert end_with(app, job_id, nested(20_000)) < 30
+    assert is_refused(job_id)
+
+
+def test_what_exceeds_a_limit_of_the_server_is_not_tried_again() -> None:
+    with pytest.raises(DataError, match="array size exceeds"), transaction():
+        fetch_all("SELECT array_fill(0, ARRAY[1000000000])", {})
 
 
 def test_a_retry_by_hand_forgets_earlier_rescues(make_user: MakeUser) -> None:

@@ -25,6 +25,7 @@ from service.jobs.registry import Body, job_type
 from tasks import load_job_types
 from tasks.context import JobContext
 from tasks.jobs.demo.steps import demo_steps
+from tasks.outcome import MAXIMUM_DEPTH
 from tasks.testing import RecordingContext, frozen_time, run_job, run_until_done
 
 Declare = Callable[..., Body]
@@ -158,9 +159,32 @@ def test_a_result_is_what_json_makes_of_it(declare: Declare) -> None:
     assert run_job(declare(lambda _ctx: {1: ("a", "b")})).result == {"1": ["a", "b"]}
 
 
-@pytest.mark.parametrize("result", [{"at": utcnow()}, {"text": "nul \x00"}, float("nan"), {"half": "\ud800"}])
+def nested(levels: int) -> list[Any]:
+    """Lists in lists."""
+    value: list[Any] = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        {"at": utcnow()},
+        {"text": "nul \x00"},
+        float("nan"),
+        {"half": "\ud800"},
+        nested(MAXIMUM_DEPTH + 1),
+        nested(20_000),
+    ],
+    ids=["time", "nul", "nan", "half", "deep", "very-deep"],
+)
 def test_a_result_that_cannot_be_stored_fails_the_job_for_good(declare: Declare, result: Any) -> None:
     run_job(declare(lambda _ctx: result)).assert_failed("invalid_result")
+
+
+def test_a_result_may_be_nested_deeply(declare: Declare) -> None:
+    assert run_job(declare(lambda _ctx: nested(MAXIMUM_DEPTH))).result == nested(MAXIMUM_DEPTH)
 
 
 def raising(error: BaseException) -> Body:

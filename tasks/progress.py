@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from math import isfinite
 from typing import Any
 
 import structlog
@@ -23,6 +25,7 @@ Report = dict[str, Any]
 
 def report_of(current: float, total: float, message: str | None, detail: str | None, elapsed: float) -> Report:
     """Progress as the contract writes it, after `elapsed` seconds; what is left is judged by the rate so far."""
+    current, total = _plain(current), _plain(total)
     share = min(max(current / total, 0.0), 1.0) if total > 0 else 0.0
     percentage = round(share * 100, 1)
     whole = int(percentage)
@@ -38,6 +41,15 @@ def report_of(current: float, total: float, message: str | None, detail: str | N
     if 0 < share < 1:
         report["etaSeconds"] = round(elapsed / share - elapsed, 1)
     return report
+
+
+def _plain(number: Any) -> float:
+    """A number as JSON has it, whichever library it comes from; 0 for what has no end or is none."""
+    try:
+        return operator.index(number)
+    except TypeError:
+        value = float(number)
+        return value if isfinite(value) else 0.0
 
 
 class Reporter:

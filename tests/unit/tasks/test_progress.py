@@ -1,11 +1,16 @@
-"""Coalescing: few reports leave, the last one always."""
+"""What a report says, and coalescing: few reports leave, the last one always."""
 
 from __future__ import annotations
 
+import json
 import time
+from decimal import Decimal
+from math import inf, nan
 from typing import Any
 
-from tasks.progress import REPORTS_A_SECOND, Reporter
+import pytest
+
+from tasks.progress import REPORTS_A_SECOND, Reporter, report_of
 
 
 def test_a_short_job_tells_its_last_progress_only() -> None:
@@ -59,3 +64,24 @@ def test_a_report_that_cannot_be_sent_does_not_fail_the_job() -> None:
     reporter = Reporter(refuse)
     reporter.report({"current": 1})
     reporter.close()
+
+
+class Whole:
+    """A whole number of another library."""
+
+    def __index__(self) -> int:
+        return 3
+
+
+@pytest.mark.parametrize(
+    ("current", "total", "told"),
+    [
+        (Decimal("1.5"), Decimal(6), (1.5, 6.0, 25)),
+        (Whole(), Whole(), (3, 3, 100)),
+        (3, inf, (3, 0.0, 0)),
+        (nan, 10, (0.0, 10, 0)),
+    ],
+)
+def test_any_number_is_told_as_json_has_it(current: Any, total: Any, told: tuple[float, float, float]) -> None:
+    report = json.loads(json.dumps(report_of(current, total, None, None, 1.0), allow_nan=False))
+    assert (report["current"], report["total"], report["percentage"]) == told

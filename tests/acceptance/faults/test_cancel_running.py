@@ -58,7 +58,8 @@ def test_a_body_that_outlives_its_lease_is_killed_and_leaves_the_job_to_its_succ
     workers: Workers, platform: Platform, person: Person
 ) -> None:
     worker = workers.start(concurrency=2, CANCEL_GRACE_SECONDS="1")
-    job_id = person.submit("demo-wait", {"seconds": 15, "manner": "ignores"})
+    # Longer than the time that leases are given to be renewed, where PostgreSQL was restarted by the test before.
+    job_id = person.submit("demo-wait", {"seconds": 25, "manner": "ignores"})
     person.await_status(job_id, "active")
     processes = workers.children(worker)
 
@@ -69,14 +70,13 @@ def test_a_body_that_outlives_its_lease_is_killed_and_leaves_the_job_to_its_succ
         )
         return platform.records.executions(job_id) == [(1, "lost")]
 
-    # Later where PostgreSQL was restarted by the test before: leases are given time to be renewed then.
     until(given_away, "the rescue of the job", 45)
     until(
         lambda: len(processes & workers.children(worker)) == 1,
         "the end of the process that had lost the job",
         LOOK_SECONDS + 1 + SLACK_SECONDS,
     )
-    person.await_status(job_id, "completed", seconds=30)
+    person.await_status(job_id, "completed", seconds=40)
     assert platform.records.executions(job_id) == [(1, "lost"), (2, "completed")]
 
 
